@@ -1,0 +1,78 @@
+"""Plain data that passes between the compressor's steps, and out to its callers. No tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+ProtectedKind = Literal[
+    "code", "json", "numbers", "identifiers", "urls", "negations", "tags", "tables", "forced", "whole"
+]
+PROTECTABLE: frozenset[str] = frozenset(
+    {"code", "json", "numbers", "identifiers", "urls", "negations", "tags", "tables"}
+)
+DEFAULT_PROTECT: tuple[str, ...] = (
+    "code",
+    "json",
+    "tags",
+    "tables",
+    "numbers",
+    "identifiers",
+    "urls",
+    "negations",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`text[start:end]`, in characters (Unicode code points) of the original string."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTimings:
+    """Milliseconds that one text spent waiting in the queue and in the encoder."""
+
+    wait_ms: float = 0.0
+    encode_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WordScores:
+    """What the encoder says of one text: one byte a word, `round(255 * P(keep))`.
+
+    Words are those of `compressor.text.words.split_words(text)`, in order; that split is a pure function of
+    the text, so these bytes are all that a cache has to hold.
+    """
+
+    values: NDArray[np.uint8]  # shape [words]
+    fingerprint: str  # of the encoder: weights, tokenizer, windowing
+    timings: ScoreTimings = field(default_factory=ScoreTimings)
+
+
+@dataclass(frozen=True, slots=True)
+class WordDecision:
+    """One word of a preview: where it is, its score (0..1), whether it stays, and why."""
+
+    span: Span
+    score: float
+    kept: bool
+    reason: str  # "score", "budget", "unit", or "protected:<kind>"
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """One shortened text. `text` is the concatenation of slices of the original, in order."""
+
+    text: str
+    kept: tuple[Span, ...]
+    scores: NDArray[np.uint8]  # one a word of the original
+    tokens_before: int  # of `tokenizer`
+    tokens_after: int
+    tokenizer: str
+    decisions: tuple[WordDecision, ...] = ()  # only with explain=True

@@ -1,0 +1,146 @@
+"""Frozen data that passes between the steps of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from policies.shapes import Plan, Team
+
+Surface = Literal["chat", "completions", "responses", "messages", "embeddings"]
+Status = Literal["applied", "skipped", "off", "audit", "failed-open"]
+CacheState = Literal["hit", "partial", "miss", "none"]
+SegmentKind = Literal[
+    "prose",
+    "code",
+    "json",
+    "log",
+    "diff",
+    "table",
+    "html",
+    "markdown",
+    "base64",
+    "stack-trace",
+    "tool-call",
+    "image",
+    "other",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A typed view on the client's JSON. `body` is what arrived, to the byte; `raw` is never changed in place."""
+
+    surface: Surface
+    path: str
+    body: bytes
+    raw: dict[str, Any]
+    model: str
+    stream: bool
+    headers: Mapping[str, str] = field(
+        default_factory=dict
+    )  # lower-case, without authorization and hop-by-hop ones
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `key_id` is the SHA-256 of the key (or "anonymous"), never the key."""
+
+    team: Team
+    key_id: str
+    key_alias: str = ""
+    may_override: bool = True
+    models: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One string of the request, where it stands, and whether it may be shortened."""
+
+    path: tuple[str | int, ...]  # into ParsedRequest.raw
+    text: str
+    message: int  # index of its message, in the order the upstream reads them; -1 for top-level instructions
+    role: str
+    kind: SegmentKind
+    protected: str = (
+        ""  # why it stays whole ("" when free): system, instruction, tool-call, cache-control, frozen, ...
+    )
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """What goes upstream, and the account of how it came about. With nothing shortened `body` is the client's bytes."""
+
+    body: bytes
+    status: Status
+    skip_reason: str
+    plan: Plan
+    tokens_before: int  # whole input, tokens of the target model's tokenizer
+    tokens_after: int
+    cache: CacheState
+    overhead_ms: float
+    frozen_messages: int = 0  # messages whose form an earlier turn fixed
+    broken_prefix_tokens: int = 0  # tokens the upstream had cached and now reads anew because of us
+    timings: Mapping[str, float] = field(default_factory=dict)  # milliseconds a step
+    tokens_would_be: int | None = None  # audit: what would have been sent
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the upstream says it billed; `estimated` when it said nothing and we counted."""
+
+    input_tokens: int = 0  # all of them, cached ones included
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0  # part of output_tokens
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per token of one model."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cache_read: float = 0.0
+    cache_write: float = 0.0
+    context_window: int | None = None
+    max_output: int | None = None
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one request cost, what it would have cost, and why. No prompt text, no key."""
+
+    request_id: str
+    at: str  # ISO 8601, UTC
+    team: str
+    key_id: str
+    route: str
+    policy: str
+    model: str
+    upstream: str
+    surface: Surface
+    status_code: int
+    compression: Status
+    skip_reason: str
+    cache: CacheState
+    tokens_before: int
+    tokens_after: int
+    usage: Usage
+    cost_usd: float
+    counterfactual_usd: float
+    saved_usd: float  # counterfactual minus cost; negative when we cost money
+    overhead_ms: float
+    upstream_ms: float
+    first_byte_ms: float
+    stream: bool
+    match: str = ""  # the sentence of the matcher
+    outcome: str = "ok"  # ok, upstream-error, client-left, ...
+    holdout: bool = False

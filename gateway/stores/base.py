@@ -1,0 +1,115 @@
+"""What the gateway remembers, behind three contracts, each kept by an in-process store and by Redis.
+
+`Cache` holds what may be lost; `Registry` holds keys and teams; `Ledger` holds money. The same tests run
+against both implementations of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from policies.shapes import Budget, Limits
+
+
+class Cache(Protocol):
+    """Bytes under a key for a while. Losing an entry costs time, never correctness.
+
+    Every call is bounded in time; trouble is a miss (reads) or nothing (writes), counted, never an exception.
+    """
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]: ...
+
+    async def set_many(self, items: Mapping[str, bytes], ttl_seconds: int) -> None: ...
+
+    async def add_many(self, items: Mapping[str, bytes], ttl_seconds: int) -> list[bytes]:
+        """Sets each key that is absent; returns what is stored afterwards, in the order of `items`.
+
+        So that two replicas that shorten the same message at once both send the winner's form.
+        """
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored key or team: JSON bytes and a version that rises by one with each change."""
+
+    name: str
+    data: bytes
+    version: int
+
+
+class Registry(Protocol):
+    """Named JSON records in collections (`keys`, `teams`), changed by compare-and-set. Survives a restart."""
+
+    async def get(self, collection: str, name: str) -> Record | None: ...
+
+    async def put(self, collection: str, name: str, data: bytes, expected_version: int | None) -> Record:
+        """None creates. Raises gateway.errors.Conflict when the stored version is another."""
+
+    async def delete(self, collection: str, name: str) -> bool: ...
+
+    def scan(self, collection: str) -> AsyncIterator[Record]: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One party whose counters a request touches: a team, key, model or route, with its own limits."""
+
+    id: str  # "team:search", "key:<hash>", "model:gpt-4o-mini", "route:0"
+    budgets: tuple[Budget, ...] = ()
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What one admitted request may cost at most. Money in micro-USD, so that sums are exact."""
+
+    id: str
+    accounts: tuple[Account, ...]
+    micro_usd: int
+    tokens: int
+    lease_seconds: int = 600  # a hold whose gateway died is released after this long
+    rate_headers: Mapping[str, str] = field(default_factory=dict)  # x-ratelimit-*
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Share of the fullest budget that is spent or held, 0..1 and more; drives `pressure`."""
+
+    share: float
+    account: str = ""
+
+
+class Ledger(Protocol):
+    """Budgets and rates, decided atomically; and the books, per team and day."""
+
+    async def spent(self, accounts: Sequence[Account]) -> Spent: ...
+
+    async def reserve(self, hold: Hold) -> Hold:
+        """All counters or none. Raises gateway.errors.RateLimited or BudgetExceeded, with retry-after."""
+
+    async def settle(self, hold: Hold, micro_usd: int, tokens: int) -> None:
+        """Replaces the hold by what it really cost. Safe to repeat."""
+
+    async def release(self, hold: Hold) -> None:
+        """Nothing was billed. Safe to repeat."""
+
+    async def book(self, entry: Mapping[str, str | int | float]) -> None:
+        """Adds one receipt's figures to the books of its team, key, model, route and day, and to the log of receipts."""
+
+    async def totals(
+        self, *, team: str | None = None, since: str = "", until: str = ""
+    ) -> list[dict[str, str | int | float]]:
+        """Rows per day, team and model (ISO dates, UTC)."""
+
+    async def recent(
+        self, *, team: str | None = None, limit: int = 100
+    ) -> list[dict[str, str | int | float]]:
+        """The latest receipts, newest first."""
+
+    async def close(self) -> None: ...
