@@ -9,7 +9,7 @@ from policies.shapes import Policy, Route, Team
 
 
 class Secret(str):
-    """A string that never shows itself: `repr` and formatting in messages give `***`; `.reveal()` gives the value."""
+    """A string that never shows itself: repr, str and formatting give `***`; `.reveal()` gives the value."""
 
     __slots__ = ()
 
@@ -29,8 +29,11 @@ class Secret(str):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """Where requests go. Exactly one of `base_url` (OpenAI-compatible) and `litellm` (a provider's name) is set,
-    or neither for the built-in offline upstream."""
+    """Where requests go.
+
+    Exactly one of `base_url` (OpenAI-compatible) and `litellm` (a provider's name) is set, or neither for the
+    built-in offline upstream.
+    """
 
     name: str
     base_url: str = ""

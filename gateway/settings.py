@@ -59,7 +59,7 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process, or of the mapping given. Raises ValueError naming the variable at fault."""
+    """The settings of this process, or of the mapping given. ValueError names the variable at fault."""
     source = os.environ if environ is None else environ
     values = {setting.name: source.get(setting.name, "") or setting.default for setting in SETTINGS}
 
@@ -69,9 +69,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         max_body = int(values["TERSE_MAX_BODY_BYTES"])
     except ValueError:
-        raise ValueError(
-            f"TERSE_MAX_BODY_BYTES: expected a whole number of bytes, got {values['TERSE_MAX_BODY_BYTES']!r}"
-        ) from None
+        given = values["TERSE_MAX_BODY_BYTES"]
+        raise ValueError(f"TERSE_MAX_BODY_BYTES: expected a whole number of bytes, got {given!r}") from None
     if max_body <= 0:
         raise ValueError("TERSE_MAX_BODY_BYTES: must be above 0")
     return Settings(

@@ -30,7 +30,7 @@ SegmentKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A typed view on the client's JSON. `body` is what arrived, to the byte; `raw` is never changed in place."""
+    """A typed view on the client's JSON. `body` is what arrived, to the byte; `raw` is never changed."""
 
     surface: Surface
     path: str
@@ -73,7 +73,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """What goes upstream, and the account of how it came about. With nothing shortened `body` is the client's bytes."""
+    """What goes upstream, and how it came about. With nothing shortened `body` is the client's bytes."""
 
     body: bytes
     status: Status

@@ -92,13 +92,16 @@ class Limits:
     concurrent_requests: int | None = None
 
 
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Team:
     """Who pays. Static (terse.yaml) or made through the admin API."""
 
     name: str
     budgets: tuple[Budget, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     models: tuple[str, ...] = ()  # globs; empty allows all
     pressure: tuple[PressureStep, ...] = ()
     blocked: bool = False
@@ -163,5 +166,5 @@ class Plan:
     mode: Mode
     target: int
     keep: float
-    reason: str  # "" when compress; else the skip reason: below-trigger, mode-off, client-off, sampled-out, holdout, ...
+    reason: str  # "" when compress; else why not: below-trigger, mode-off, client-off, sampled-out, holdout
     steps: tuple[str, ...] = ()  # how the number came about, one sentence each (explain, receipts)

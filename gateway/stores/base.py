@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from policies.shapes import Budget, Limits
+from policies.shapes import NO_LIMITS, Budget, Limits
 
 
 class Cache(Protocol):
@@ -62,7 +62,7 @@ class Account:
 
     id: str  # "team:search", "key:<hash>", "model:gpt-4o-mini", "route:0"
     budgets: tuple[Budget, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Ledger(Protocol):
         """Nothing was billed. Safe to repeat."""
 
     async def book(self, entry: Mapping[str, str | int | float]) -> None:
-        """Adds one receipt's figures to the books of its team, key, model, route and day, and to the log of receipts."""
+        """Adds one receipt to the books of its team, key, model, route and day, and to the log."""
 
     async def totals(
         self, *, team: str | None = None, since: str = "", until: str = ""
