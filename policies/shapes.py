@@ -156,6 +156,8 @@ class ClientWish:
     off: bool = False
     keep: float | None = None
     target: int | None = None
+    on: bool = False  # said "on": takes part even where only a sample does
+    note: str = ""  # what was not understood; told in the plan's steps
 
 
 @dataclass(frozen=True, slots=True)
