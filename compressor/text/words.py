@@ -1,0 +1,178 @@
+"""Words: the units that are kept or dropped.
+
+A word is a maximal run of non-space. Punctuation stays with the run it is stuck to, so that "end." keeps its
+full stop and "(see" its bracket, and numbers, versions, dates, URLs, paths, hashes, identifiers and mentions
+are one word each because no cut falls inside them. Cuts inside a run fall only
+
+* in scripts written without spaces: at every Han or hiragana character (the encoder gives the characters of
+  one of its pieces one score, so they stay or go together), around katakana, at Thai, Lao, Khmer and Myanmar
+  letters; never before a combining mark, inside an emoji sequence, or between a number and its unit;
+* after a comma or semicolon that is not between two digits, after an em dash or ellipsis, around `|`;
+* around HTML tags, and in JSON before the escapes of line breaks.
+
+The split is a pure function of the text: scores that were cached for a text fit its words for ever.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.text.characters import SYLLABLE_CLOSERS, Char, char_table, codepoints
+
+_CLASSES = 32  # row length of the cut table; a power of two above the number of classes
+_CJK_LETTER = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+# The scheme is found by looking back from "://"; CJK belongs to a URL only right after a separator, since
+# Chinese and Japanese sentences go on without a space behind a URL.
+_URL_REST = re.compile(
+    rf"(?:[!#$%&()*+,\-./0-9:;=?@A-Z\[\]_a-z~\u00c0-\u024f]|(?<=[/=_\-])[{_CJK_LETTER}]+)+"
+)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,15}\Z")
+# At most 2,000 characters a tag, so that a text of "<" costs linear time.
+TAG = re.compile(r"<(?:/?[A-Za-z][^<>]{0,2000}|![^<>]{0,2000}|\?[^<>]{0,2000})>")
+_JSON_HEAD = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*(?:[\"\[{\]]|-?\d|true\b|false\b|null\b))")
+_JSON_BREAK = re.compile(r"\\[ntr]")
+_NO_BREAK_SPACES = (0xA0, 0x2009, 0x202F)  # thousands separators: "1 234" is one number
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of `text`: word i is `text[starts[i]:ends[i]]`; they are in order and do not overlap."""
+
+    text: str
+    starts: NDArray[np.int32]  # shape [words]
+    ends: NDArray[np.int32]  # shape [words]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def strings(self) -> list[str]:
+        """Each word as a string."""
+        text = self.text
+        return [text[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
+
+
+def split_words(text: str) -> Words:
+    """The words of a text, in time linear in its length. Any string is fine, unpaired surrogates included."""
+    if not text:
+        empty = np.zeros(0, np.int32)
+        return Words(text, empty, empty)
+    codes = codepoints(text)
+    classes = char_table()[codes]
+    _join_thousands(codes, classes)
+    solid = classes != Char.SPACE
+    cut = _cuts(codes, classes)
+    _keep_urls_whole(text, cut)
+    _cut_around_tags(text, cut)
+    _cut_at_json_breaks(text, cut)
+    begins = solid.copy()
+    begins[1:] &= ~solid[:-1] | cut[1:]
+    stops = np.zeros(len(text) + 1, bool)
+    stops[1:-1] = solid[:-1] & (~solid[1:] | cut[1:])
+    stops[-1] = solid[-1]
+    return Words(text, np.flatnonzero(begins).astype(np.int32), np.flatnonzero(stops).astype(np.int32))
+
+
+def _cuts(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a word may begin inside a run: entry i stands for the place before character i."""
+    base = classes
+    loose = (classes == Char.EXTEND) | (classes == Char.JOINER)
+    has_loose = bool(loose.any())
+    if has_loose:
+        # A mark has the class of what it stands on.
+        index = np.arange(len(classes), dtype=np.int32)
+        index[loose] = 0
+        base = classes[np.maximum.accumulate(index)]
+    cut = np.zeros(len(classes), bool)
+    cut[1:] = _cut_table()[base[:-1].astype(np.uint16) * _CLASSES + classes[1:]]
+    # "1,234": a comma between digits is part of the number.
+    cut[2:] &= ~((classes[:-2] == Char.DIGIT) & (classes[1:-1] == Char.COMMA) & (classes[2:] == Char.DIGIT))
+    if has_loose:
+        cut[1:] &= (classes[1:] != Char.EXTEND) & (classes[1:] != Char.JOINER) & (classes[:-1] != Char.JOINER)
+        closers = np.flatnonzero(np.isin(codes, SYLLABLE_CLOSERS))
+        cut[closers[closers > 0] - 1] = False
+    return cut
+
+
+@lru_cache(maxsize=1)
+def _cut_table() -> NDArray[np.bool_]:
+    """Whether a word begins between two neighbours, by class of the left (row) and right (column)."""
+    table = np.zeros((_CLASSES, _CLASSES), bool)
+    kinds = list(Char)
+    loose = {Char.SPACE, Char.EXTEND, Char.JOINER}
+    never_after = {Char.OPEN, Char.LEFT}
+    han = (Char.HAN, Char.HAN_NUMBER, Char.HAN_UNIT)
+    unspaced = (*han, Char.KATAKANA, Char.SEA, Char.LEAD)
+    for right in (*unspaced, Char.OPEN, Char.PIPE):
+        for left in kinds:
+            table[left, right] = left not in never_after and left not in loose
+    for left in (*unspaced, Char.CLOSE, Char.COMMA, Char.DASH, Char.PIPE):
+        for right in (Char.OTHER, Char.DIGIT, Char.LEFT, *unspaced, Char.OPEN, Char.PIPE):
+            table[left, right] = True
+    for right in kinds:
+        table[Char.PIPE, right] = right not in loose
+    for left, right in (
+        (Char.KATAKANA, Char.KATAKANA),
+        (Char.LEAD, Char.SEA),
+        (Char.LEAD, Char.LEAD),
+        (Char.OPEN, Char.OPEN),
+        (Char.PIPE, Char.PIPE),
+        (Char.DIGIT, Char.HAN_NUMBER),
+        (Char.DIGIT, Char.HAN_UNIT),
+        (Char.HAN_NUMBER, Char.HAN_NUMBER),
+        (Char.HAN_NUMBER, Char.HAN_UNIT),
+        (Char.HAN_UNIT, Char.HAN_UNIT),
+        (Char.HAN_UNIT, Char.DIGIT),
+    ):
+        table[left, right] = False
+    return table.ravel()
+
+
+def _join_thousands(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> None:
+    """Makes a no-break space between two digits part of the number."""
+    for code in _NO_BREAK_SPACES:
+        for at in np.flatnonzero(codes[1:-1] == code) + 1:
+            if classes[at - 1] == Char.DIGIT and classes[at + 1] == Char.DIGIT:
+                classes[at] = Char.OTHER
+
+
+def _keep_urls_whole(text: str, cut: NDArray[np.bool_]) -> None:
+    at = text.find("://")
+    while at >= 0:
+        scheme = _SCHEME.search(text[max(0, at - 16) : at])
+        rest = _URL_REST.match(text, at)
+        end = rest.end() if rest else at + 3
+        if scheme:
+            cut[at - len(scheme.group()) + 1 : end] = False
+        at = text.find("://", end)
+
+
+def _cut_around_tags(text: str, cut: NDArray[np.bool_]) -> None:
+    if "<" not in text or ">" not in text:
+        return
+    for tag in TAG.finditer(text):
+        start, end = tag.span()
+        cut[start + 1 : end] = False
+        cut[start] = True
+        if end < len(cut):
+            cut[end] = True
+
+
+def _cut_at_json_breaks(text: str, cut: NDArray[np.bool_]) -> None:
+    """Lines of a string inside JSON are told apart by `\\n` escapes, not by line breaks."""
+    if "\\" not in text or not looks_like_json(text):
+        return
+    for escape in _JSON_BREAK.finditer(text):
+        at = escape.start()
+        backslashes = at - len(text[max(0, at - 64) : at].rstrip("\\")) - max(0, at - 64)
+        if backslashes % 2 == 0:
+            cut[at] = True
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether the text begins like a JSON object or array (and not like `[INFO]`)."""
+    return _JSON_HEAD.match(text, 0, 256) is not None
