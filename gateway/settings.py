@@ -84,3 +84,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         openai_api_key=secret("OPENAI_API_KEY"),
         encryption_key=secret("TERSE_ENCRYPTION_KEY"),
     )
+
+
+def read_environment(name: str) -> str | None:
+    """The value behind `env/NAME` in terse.yaml; None when the variable is unset."""
+    return os.environ.get(name)

@@ -44,7 +44,7 @@ def validate(model: type[Model], data: object, path: Path, problems: list[Proble
         return model.model_validate(data)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            problems.append(_problem(model, path, detail))
+            problems.append(_problem(model, data, path, detail))
         return None
 
 
@@ -70,8 +70,8 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
-def _problem(model: type[BaseModel], path: Path, detail: Any) -> Problem:
-    inner = tuple(step for step in detail["loc"] if not _is_marker(step))
+def _problem(model: type[BaseModel], data: object, path: Path, detail: Any) -> Problem:
+    inner = _as_written(detail["loc"], data)
     where: Path = (*path, *inner)
     kind = detail["type"]
     if kind == "extra_forbidden":
@@ -98,24 +98,35 @@ def _got(where: Path, value: object) -> str:
     return f"; got {shown(value)}"
 
 
-def _is_marker(step: object) -> bool:
-    """pydantic names the failing key of a mapping with an extra step."""
-    return step == "[key]"
+def _as_written(location: Sequence[str | int], data: Any) -> Path:
+    """pydantic's location without its mark of a failing key, and without the index of a list of one.
+
+    `budget: {…}` is short for `budget: [{…}]`; nobody looks for `budget[0]` in the file then.
+    """
+    path: list[str | int] = []
+    for step in location:
+        if step == "[key]" or (isinstance(step, int) and not isinstance(data, list)):
+            continue
+        path.append(step)
+        if isinstance(step, int):
+            data = data[step] if isinstance(data, list) and step < len(data) else None
+        else:
+            data = data.get(step) if isinstance(data, dict) else None
+    return tuple(path)
 
 
 def _keys_at(model: type[BaseModel], steps: Sequence[str | int]) -> list[str]:
     """The keys that the model at `steps` below `model` knows, in the order of its fields."""
-    here: Any = model
+    here: type[BaseModel] | None = model
     for step in steps:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            fields = {field.alias or name: field for name, field in here.model_fields.items()}
-            here = _model_in(fields[str(step)].annotation) if str(step) in fields else None
-    if isinstance(here, type) and issubclass(here, BaseModel):
-        return [field.alias or name for name, field in here.model_fields.items()]
-    return []
+        # Indexes of lists and names in mappings lead to the same model as the field that holds them.
+        fields = {field.alias or name: field for name, field in here.model_fields.items()} if here else {}
+        if str(step) in fields:
+            here = _model_in(fields[str(step)].annotation)
+    return [field.alias or name for name, field in here.model_fields.items()] if here else []
 
 
-def _model_in(annotation: Any) -> Any:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model inside `list[Model]`, `dict[str, Model]`, `Model | None`, `Annotated[…]`."""
     if typing.get_origin(annotation) is None:
         return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from policies.checking import STRICT, Expect
 from policies.shapes import Mode, Period
@@ -90,6 +91,15 @@ Clock = Annotated[
 Metadata = dict[Name, Text]
 
 
+def _some_days(days: Any) -> Any:
+    if not days:
+        raise PydanticCustomError("expected", "{what}", {"what": "at least one of " + ", ".join(DAYS)})
+    return days
+
+
+Days = AfterValidator(_some_days)
+
+
 class RangeEntry(BaseModel):
     """`{from: 2000, keep: 0.5}`"""
 
@@ -110,7 +120,15 @@ class ScheduleEntry(BaseModel):
     """`{days: [mon, tue], from: "22:00", to: "06:00", timezone: UTC}`; over midnight when `to` is earlier."""
 
     model_config = STRICT
-    days: Annotated[list[Day], Field(min_length=1)] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    days: Annotated[list[Day], BeforeValidator(_one_or_many), Days] = [
+        "mon",
+        "tue",
+        "wed",
+        "thu",
+        "fri",
+        "sat",
+        "sun",
+    ]
     from_: Clock = Field(default="00:00", alias="from")
     to: Clock = "24:00"
     timezone: Name = "UTC"

@@ -104,12 +104,9 @@ def _read_policies(data: object, problems: list[Problem]) -> dict[str, Policy]:
     resolved: dict[str, Policy] = {}
     for name, body in entries.items():
         path: Path = ("policies", name)
-        known = len(problems)
-        validate(PolicyEntry, body, path, problems)
-        if len(problems) > known:
-            continue
-        merged = _extended(name, entries, problems)
-        entry = validate(PolicyEntry, merged, path, []) if merged is not None else None
+        own = validate(PolicyEntry, body, path, problems)
+        merged = _extended(name, entries, problems) if isinstance(body, dict) else None
+        entry = validate(PolicyEntry, merged, path, []) if own is not None and merged is not None else None
         if entry is not None:
             _check_policy(entry, path, problems)
             resolved[name] = _policy(name, entry)
@@ -123,6 +120,8 @@ def _extended(name: str, entries: Mapping[str, Any], problems: list[Problem]) ->
     merged: dict[str, Any] = dict(entries[name])
     while (parent := merged.pop("extends", None)) is not None:
         at: Path = ("policies", chain[-1], "extends")
+        if not isinstance(parent, str):
+            return None
         if parent == chain[-1] == "default" and parent in BUILT_IN:
             break  # the file's `default` may build on the built-in one
         if parent in chain:
@@ -304,6 +303,10 @@ def _read_routes(data: object, policies: Iterable[str], problems: list[Problem])
     for index, body in enumerate(data):
         path: Path = ("routes", index)
         entry = validate(RouteEntry, body, path, problems)
+        policy = body.get("policy") if isinstance(body, dict) else None
+        if isinstance(policy, str) and policy and policy not in known:
+            what = f"unknown policy {policy!r}{suggest(policy, known)}"
+            problems.append(Problem((*path, "policy"), what))
         if entry is None:
             continue
         name = entry.name or str(index)
@@ -312,9 +315,6 @@ def _read_routes(data: object, policies: Iterable[str], problems: list[Problem])
                 Problem((*path, "name"), f"expected a name of its own; routes[{names[name]}] has {name!r}")
             )
         names[name] = index
-        if entry.policy not in known:
-            what = f"unknown policy {entry.policy!r}{suggest(entry.policy, known)}"
-            problems.append(Problem((*path, "policy"), what))
         if entry.budget and not entry.name:
             what = "expected a name beside it, so that what is spent stays with the route when routes move"
             problems.append(Problem((*path, "budget"), what))

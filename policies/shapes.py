@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Mode = Literal["off", "audit", "on"]
-Period = Literal["minute", "hour", "day", "week", "month"]
+Period = Literal["minute", "hour", "day", "week", "month", "total"]  # total: never starts anew
 
 
 @dataclass(frozen=True, slots=True)
