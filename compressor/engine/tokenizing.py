@@ -1,0 +1,144 @@
+"""Text to encoder tokens with their places in the text, through the Rust tokenizer on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.errors import InvalidText, ModelLoadFailed
+from compressor.text.words import Words
+
+# Long texts are tokenised in pieces side by side. 4,096 characters are near 1,000 tokens: large enough that a
+# piece costs far more than handing it to a thread, small enough to spread one 10k-token prompt over 8 cores.
+PIECE_CHARS = 4096
+SLAB_PIECES = (
+    64  # pieces in flight: bounds the tokenizer's own memory (about 300 bytes a token) on 10 MB texts
+)
+# A "word" of many windows (base64, one letter ten million times) is judged by its beginning.
+GIANT_WORD_CHARS = 2048
+_NEWLINE, _SPACE = 10, 32
+_WHITESPACE = np.array([9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x2028, 0x2029, 0x3000], np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """`ids[i]` stands for `text[starts[i]:ends[i]]`; all three are [tokens], special tokens left out."""
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+
+
+class TextTokenizer:
+    """A fast tokenizer as the engine uses it. Safe to call from several threads.
+
+    `prefix` and `suffix` are the special tokens that the model's family puts around a text, read off the
+    tokenizer itself. Special tokens spelled out in a text (`</s>`, `[SEP]`) are plain text here.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.prefix, self.suffix = _special_tokens(tokenizer)
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+
+    def tokenize(self, text: str, words: Words) -> TokenizedText:
+        """Tokens of the text; of a word above GIANT_WORD_CHARS its beginning only.
+
+        Raises InvalidText for an unpaired surrogate.
+        """
+        codes = code_points(text)
+        spans = [
+            span for part in _without_giant_tails(words, codes.size) for span in cut_pieces(codes, *part)
+        ]
+        slabs = [spans[at : at + SLAB_PIECES] for at in range(0, len(spans), SLAB_PIECES)]
+        parts = [self._tokenize_slab(text, slab) for slab in slabs]
+        if not parts:
+            parts = [(np.zeros(0, np.int32), np.zeros((0, 2), np.int32))]
+        ids = np.concatenate([part[0] for part in parts])
+        offsets = np.concatenate([part[1] for part in parts])
+        return TokenizedText(ids, np.ascontiguousarray(offsets[:, 0]), np.ascontiguousarray(offsets[:, 1]))
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without places or special tokens. Raises InvalidText."""
+        for text in texts:
+            code_points(text)
+        return [
+            piece.ids for piece in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
+
+    def _tokenize_slab(
+        self, text: str, spans: list[tuple[int, int]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Ids [tokens] and places [tokens, 2]."""
+        encoded = self._tokenizer.encode_batch([text[a:b] for a, b in spans], add_special_tokens=False)
+        sizes = [len(piece) for piece in encoded]
+        total = sum(sizes)
+        ids = np.fromiter(chain.from_iterable(piece.ids for piece in encoded), np.int32, total)
+        pairs = chain.from_iterable(piece.offsets for piece in encoded)
+        offsets = np.fromiter(chain.from_iterable(pairs), np.int32, 2 * total).reshape(total, 2)
+        offsets += np.repeat(np.array([start for start, _ in spans], np.int32), sizes)[:, None]
+        return ids, offsets
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The text as numbers, [characters]. Raises InvalidText, with the place, for an unpaired surrogate."""
+    try:
+        return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    except UnicodeEncodeError as error:
+        raise InvalidText(f"unpaired surrogate at character {error.start}") from None
+
+
+def cut_pieces(codes: NDArray[np.uint32], start: int, end: int) -> list[tuple[int, int]]:
+    """`codes[start:end]` as spans of at most PIECE_CHARS, cut before whitespace, at a newline if there is one.
+
+    Every family of tokenizers splits at whitespace first and leaves it with what follows, so cutting before it
+    changes no token. Text without any (Chinese, base64) is cut at PIECE_CHARS; the tokens there may differ.
+    """
+    spans = []
+    while end - start > PIECE_CHARS:
+        cut = start + 1 + _last_break(codes[start + 1 : start + PIECE_CHARS + 1])
+        spans.append((start, cut))
+        start = cut
+    return [*spans, (start, end)] if end > start else spans
+
+
+def _without_giant_tails(words: Words, size: int) -> list[tuple[int, int]]:
+    """The text's spans once everything past the first GIANT_WORD_CHARS of a word is left out."""
+    giant = np.flatnonzero(words.ends - words.starts > GIANT_WORD_CHARS)
+    spans, start = [], 0
+    for index in giant.tolist():
+        spans.append((start, int(words.starts[index]) + GIANT_WORD_CHARS))
+        start = int(words.ends[index])
+    return [*spans, (start, size)]
+
+
+def _last_break(piece: NDArray[np.uint32]) -> int:
+    newlines = np.flatnonzero(piece == _NEWLINE)
+    if newlines.size and newlines[-1] >= PIECE_CHARS // 2:
+        return int(_run_start(piece, int(newlines[-1])))
+    spaces = np.flatnonzero(piece == _SPACE)
+    if spaces.size:
+        return int(_run_start(piece, int(spaces[-1])))
+    return piece.size - 1
+
+
+def _run_start(piece: NDArray[np.uint32], at: int) -> int:
+    """The first character of the run of whitespace that `at` is in."""
+    solid = np.flatnonzero(~np.isin(piece[:at], _WHITESPACE))
+    return int(solid[-1]) + 1 if solid.size else at
+
+
+def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    full = tokenizer.encode("a", add_special_tokens=True).ids
+    for at in range(len(full) - len(plain) + 1):
+        if full[at : at + len(plain)] == plain:
+            return tuple(full[:at]), tuple(full[at + len(plain) :])
+    raise ModelLoadFailed("the tokenizer changes a text's tokens when it adds special tokens")
