@@ -32,6 +32,7 @@ class Reading:
 
     config: Config
     warnings: tuple[PolicyError, ...] = ()
+    unset: tuple[PolicyError, ...] = ()  # references to environment variables that are not set
 
 
 def load_config(path: str | None, settings: Settings, *, environment: Lookup = read_environment) -> Config:
@@ -60,7 +61,7 @@ def read_config(
 ) -> Reading:
     """As `load_config`, with the warnings in hand.
 
-    Without `secrets_needed` an unset environment variable is a warning, so that a file can be checked where
+    Without `secrets_needed` an unset environment variable is no mistake, so that a file can be checked where
     its keys are not at hand.
     """
     file = file_of(path, settings)
@@ -105,9 +106,9 @@ def parse_config(
     except PolicyError as error:
         raise ConfigurationError([error]) from None
     problems = [*document.problems, *_unknown_blocks(document)]
-    warnings = [] if secrets_needed else _unset(document, "store")
+    unset = _unset(document, "store")
     if secrets_needed:
-        problems += _unset(document, "store")
+        problems += unset
     data = document.data
     upstreams = read_upstreams(data.get("upstreams"), settings.openai_api_key, problems)
     models = read_models(data.get("models"), upstreams, problems)
@@ -126,8 +127,8 @@ def parse_config(
         routes=rules.routes,
         file=file,
     )
-    warnings += _doubts(config, rules)
-    return Reading(config, tuple(_in_order(document, warnings)))
+    warnings = _in_order(document, _doubts(config, rules))
+    return Reading(config, tuple(warnings), tuple(_in_order(document, unset)))
 
 
 def _text_of(file: str) -> str:

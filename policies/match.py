@@ -88,7 +88,7 @@ class PolicyBook:
             elif chosen:
                 reason = f"matches too, but {chosen} comes first"
             else:
-                reason = rule.match.reason
+                reason = _clauses(rule.route)
             first = not misses and not chosen
             if first:
                 chosen = _label(rule.route)
@@ -145,7 +145,11 @@ def _label(route: Route) -> str:
 
 
 def _sentence(route: Route) -> str:
-    """Told with the route's own globs, never with a header's value: this sentence goes into logs."""
+    return f"{_label(route)}: {_clauses(route)}; policy {route.policy}"
+
+
+def _clauses(route: Route) -> str:
+    """Told with the route's own globs, never with a header's value: this goes into logs."""
     wanted = route.match
     parts = [
         f"{what} matches {glob}"
@@ -154,7 +158,7 @@ def _sentence(route: Route) -> str:
     ]
     parts += [f"header {name} matches {glob}" for name, glob in wanted.headers.items()]
     parts += [f"metadata {name} matches {glob}" for name, glob in wanted.metadata.items()]
-    return f"{_label(route)}: {' and '.join(parts) or 'matches everything'}; policy {route.policy}"
+    return " and ".join(parts) or "matches everything"
 
 
 def _misses(rule: _Rule, facts: RequestFacts) -> Iterator[str]:

@@ -147,6 +147,7 @@ def plan_budget(  # noqa: PLR0913 - every input of the decision, named at the ca
         keep=sum_.keep,
         reason="",
         steps=tuple(sum_.steps),
+        compressible=compressible_tokens,
     )
 
 
@@ -179,7 +180,15 @@ def _left_alone(policy: Policy, size: int, wish: ClientWish, draw: float) -> str
 
 
 def _skip(policy: Policy, size: int, reason: str, steps: Sequence[str]) -> Plan:
-    return Plan(compress=False, mode=policy.mode, target=size, keep=1.0, reason=reason, steps=tuple(steps))
+    return Plan(
+        compress=False,
+        mode=policy.mode,
+        target=size,
+        keep=1.0,
+        reason=reason,
+        steps=tuple(steps),
+        compressible=size,
+    )
 
 
 def _room(policy: Policy, fixed: int, context_window: int | None) -> float:

@@ -170,3 +170,4 @@ class Plan:
     keep: float
     reason: str  # "" when compress; else why not: below-trigger, mode-off, client-off, sampled-out, holdout
     steps: tuple[str, ...] = ()  # how the number came about, one sentence each (explain, receipts)
+    compressible: int = 0  # tokens that `target` was chosen from

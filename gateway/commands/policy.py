@@ -1,0 +1,154 @@
+"""`terse policy check | explain | replay`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from gateway.configuration.explaining import Question, answer_as_data, answer_as_text, explain
+from gateway.configuration_file import Reading, read_config
+from gateway.settings import load_settings
+from policies.errors import ConfigurationError, PolicyError
+
+REFUSED = 1  # exit code: the file has mistakes (2 is typer's: the command line has)
+
+policy = typer.Typer(no_args_is_help=True, help="Check, explain and try out the rules of terse.yaml.")
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="The configuration, usually terse.yaml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `policy` to the command line."""
+    app.add_typer(policy, name="policy")
+
+
+@policy.command(
+    epilog="Example: terse policy check terse.yaml --strict && kubectl rollout restart deploy/terse"
+)
+def check(
+    file: File,
+    strict: Annotated[bool, typer.Option(help="Warnings count as mistakes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with a configuration: file, line, key, and what was expected.
+
+    Exit code 0: it can be used; 1: it is refused. Environment variables need not be set for this.
+    """
+    try:
+        reading = _read(file)
+    except ConfigurationError as error:
+        _report(file, error.problems, (), as_json)
+        raise typer.Exit(REFUSED) from None
+    _report(file, (), (*reading.unset, *reading.warnings), as_json)
+    if not as_json:
+        typer.echo(f"{file}: {'refused' if strict and reading.warnings else 'ok'}: {_summary(reading)}")
+    if strict and reading.warnings:  # unset variables are no fault of the file
+        raise typer.Exit(REFUSED)
+
+
+@policy.command(
+    name="explain",
+    epilog="Example: terse policy explain terse.yaml --model gpt-4o-mini --team search --tokens 12000",
+)
+def explain_command(
+    file: File,
+    model: Annotated[str, typer.Option(help="The model that the client names.")],
+    tokens: Annotated[int, typer.Option(min=0, help="Tokens of the whole input.")],
+    team: Annotated[str, typer.Option(help="The team of the key.")] = "default",
+    path: Annotated[str, typer.Option(help="The endpoint.")] = "/v1/chat/completions",
+    compressible: Annotated[
+        int | None, typer.Option(min=0, help="Of the tokens, those that may be shortened.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A request header; repeatable.")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of the request; repeatable.")
+    ] = None,
+    spent: Annotated[float, typer.Option(min=0, help="Share of the team's budget that is spent.")] = 0.0,
+    draw: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What the conversation draws for the shares.")
+    ] = None,
+    at: Annotated[str, typer.Option(metavar="ISO-TIME", help="The moment, for schedules; default now.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say which route a request takes and why, and how much of it would be kept.
+
+    Exit code 0: explained; 1: the file is refused, or the model is not in it.
+    """
+    question = Question(
+        model=model,
+        team=team,
+        path=path,
+        tokens=tokens,
+        at=_moment(at),
+        compressible=compressible,
+        headers=_pairs(header, "--header"),
+        metadata=_pairs(metadata, "--metadata"),
+        spent=spent,
+        draw=draw,
+    )
+    try:
+        answer = explain(_read(file).config, question)
+    except PolicyError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(REFUSED) from None
+    typer.echo(json.dumps(answer_as_data(answer, question)) if as_json else answer_as_text(answer, question))
+
+
+def _read(file: str) -> Reading:
+    return read_config(file, load_settings(), secrets_needed=False)
+
+
+def _moment(text: str) -> datetime:
+    if not text:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("expected a time such as 2026-11-22T21:30", param_hint="--at") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for each in given or []:
+        key, sign, value = each.partition("=")
+        if not sign or not key:
+            raise typer.BadParameter(f"expected KEY=VALUE; got {each!r}", param_hint=option)
+        pairs[key] = value
+    return pairs
+
+
+def _summary(reading: Reading) -> str:
+    config = reading.config
+    blocks = (
+        ("upstream", len(config.upstreams)),
+        ("model", len(config.models)),
+        ("policy", len(config.policies)),
+        ("team", len(config.teams)),
+        ("route", len(config.routes)),
+    )
+    plural = {"policy": "policies"}
+    return ", ".join(f"{n} {name if n == 1 else plural.get(name, name + 's')}" for name, n in blocks)
+
+
+def _report(
+    file: str, problems: tuple[PolicyError, ...], warnings: tuple[PolicyError, ...], as_json: bool
+) -> None:
+    if as_json:
+        found = {"mistakes": problems, "warnings": warnings}
+        plain = {
+            kind: [{"line": each.line, "key": each.key, "message": str(each)} for each in errors]
+            for kind, errors in found.items()
+        }
+        typer.echo(json.dumps({"file": file, "ok": not problems, **plain}))
+        return
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    for warning in warnings:
+        typer.echo(f"{warning} (warning)", err=True)
