@@ -6,7 +6,7 @@ against both implementations of each.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,6 +46,11 @@ class Registry(Protocol):
 
     async def get(self, collection: str, name: str) -> Record | None: ...
 
+    async def get_linked(
+        self, collection: str, name: str, field: str, other: str
+    ) -> tuple[Record | None, Record | None]:
+        """A record, and that of collection `other` which its JSON field `field` names; one round trip."""
+
     async def put(self, collection: str, name: str, data: bytes, expected_version: int | None) -> Record:
         """None creates. Raises gateway.errors.Conflict when the stored version is another."""
 
@@ -75,6 +80,9 @@ class Hold:
     tokens: int
     lease_seconds: int = 600  # a hold whose gateway died is released after this long
     rate_headers: Mapping[str, str] = field(default_factory=dict)  # x-ratelimit-*
+    input_tokens: int = 0  # the part of `tokens` that is certain; above a tokens-a-minute limit it never fits
+    shares: Mapping[str, float] = field(default_factory=dict)  # account id -> share of its fullest budget
+    local: bool = False  # decided in this process because the store was gone; charged to the store later
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class Spent:
 
     share: float
     account: str = ""
+    shares: Mapping[str, float] = field(default_factory=dict)  # of every account asked for
 
 
 class Ledger(Protocol):
@@ -99,13 +108,24 @@ class Ledger(Protocol):
     async def release(self, hold: Hold) -> None:
         """Nothing was billed. Safe to repeat."""
 
+    async def renew(self, holds: Sequence[Hold]) -> None:
+        """Starts the leases of running requests anew, so that long streams keep their holds."""
+
+    async def spend_of(self, accounts: Sequence[str]) -> dict[str, int]:
+        """Micro-USD booked on each key or team ("key:<hash>", "team:search") ever; 0 when unknown."""
+
     async def book(self, entry: Mapping[str, str | int | float]) -> None:
         """Adds one receipt to the books of its team, key, model, route and day, and to the log."""
 
     async def totals(
-        self, *, team: str | None = None, since: str = "", until: str = ""
+        self,
+        *,
+        team: str | None = None,
+        since: str = "",
+        until: str = "",
+        by: Sequence[str] = ("day", "team", "model"),
     ) -> list[dict[str, str | int | float]]:
-        """Rows per day, team and model (ISO dates, UTC)."""
+        """Rows per day, team and model, or per other dimensions of the books (ISO dates, UTC, inclusive)."""
 
     async def recent(
         self, *, team: str | None = None, limit: int = 100
@@ -113,3 +133,22 @@ class Ledger(Protocol):
         """The latest receipts, newest first."""
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The three stores of one process. `kind` is "redis" or "local"."""
+
+    cache: Cache
+    registry: Registry
+    ledger: Ledger
+    kind: str = "local"
+    closing: Callable[[], Awaitable[object]] | None = None
+
+    async def close(self) -> None:
+        """Writes what still waits and closes all three. Safe to repeat."""
+        await self.cache.close()
+        await self.ledger.close()
+        await self.registry.close()
+        if self.closing is not None:
+            await self.closing()

@@ -1,0 +1,169 @@
+"""The ledger of a single process: decisions in memory, everything charged and booked in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import orjson
+
+from gateway.stores.base import Account, Hold, Spent
+from gateway.stores.books import (
+    DEFAULT_GROUP,
+    DIMENSIONS,
+    KEPT_DAYS,
+    KEPT_RECEIPTS,
+    Row,
+    check_group,
+    figures,
+    row_key,
+    rows_of,
+)
+from gateway.stores.counters import Charge, Counters
+from gateway.stores.sqlite import Database
+from gateway.stores.windows import DAY, LENGTH, SLICES, calendar_window
+
+ADD_CHARGE: Final = """INSERT INTO charges VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    micro_usd = micro_usd + excluded.micro_usd, tokens = tokens + excluded.tokens"""
+ADD_FIGURE: Final = """INSERT INTO books VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    amount = amount + excluded.amount"""
+ADD_TOTAL: Final = """INSERT INTO totals VALUES (?, ?) ON CONFLICT DO UPDATE SET
+    micro_usd = micro_usd + excluded.micro_usd"""
+TRIM_EVERY: Final = 500  # receipts between two looks at how many are kept
+
+
+class SqliteLedger:
+    """Budgets and rates of one process. A restart forgets running holds and rates, never spending."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        """Reads what was charged before. Raises sqlite3.Error when the file cannot be read."""
+        self._database = database
+        self._clock = clock
+        self._counters = Counters()
+        self._booked = 0
+        self._counters.load(_load_charges(database, int(clock())))
+
+    async def spent(self, accounts: Sequence[Account]) -> Spent:
+        """How full the fullest budget is."""
+        return self._counters.spent(accounts, self._now())
+
+    async def reserve(self, hold: Hold) -> Hold:
+        """All accounts or none. Raises RateLimited or BudgetExceeded."""
+        return self._counters.reserve(hold, self._now())
+
+    async def settle(self, hold: Hold, micro_usd: int, tokens: int) -> None:
+        """Charges what it really cost; committed when this returns. Safe to repeat."""
+        charges = self._counters.settle(hold, micro_usd, tokens, self._now())
+        if charges:
+            await self._database.run(lambda db: _write_charges(db, charges))
+
+    async def release(self, hold: Hold) -> None:
+        """Gives the hold back. Safe to repeat."""
+        self._counters.release(hold, self._now())
+
+    async def renew(self, holds: Sequence[Hold]) -> None:
+        """Starts leases anew."""
+        self._counters.renew(holds, self._now())
+
+    async def spend_of(self, accounts: Sequence[str]) -> dict[str, int]:
+        """Micro-USD booked on keys and teams ever."""
+
+        def work(db: sqlite3.Connection) -> dict[str, int]:
+            select = "SELECT micro_usd FROM totals WHERE account = ?"
+            rows = {name: db.execute(select, (name,)).fetchone() for name in accounts}
+            return {name: row[0] if row else 0 for name, row in rows.items()}
+
+        return await self._database.run(work)
+
+    async def book(self, entry: Mapping[str, str | int | float]) -> None:
+        """Adds one receipt; a receipt with the same request id is booked once."""
+        self._booked += 1
+        trim = self._booked % TRIM_EVERY == 1
+        await self._database.run(lambda db: _book(db, entry, trim=trim))
+
+    async def totals(
+        self,
+        *,
+        team: str | None = None,
+        since: str = "",
+        until: str = "",
+        by: Sequence[str] = DEFAULT_GROUP,
+    ) -> list[Row]:
+        """Sums per group (some of day, team, key_id, model, route), both days included."""
+        group = check_group(tuple(by))
+
+        def work(db: sqlite3.Connection) -> list[Row]:
+            found = db.execute(
+                f"SELECT {', '.join(DIMENSIONS)}, figure, amount FROM books"
+                " WHERE (? IS NULL OR team = ?) AND day >= ? AND day <= ?",
+                (team, team, since, until[:10] or "9999"),
+            )
+            return rows_of(((row[:5], row[5], row[6]) for row in found), group)
+
+        return await self._database.run(work)
+
+    async def recent(self, *, team: str | None = None, limit: int = 100) -> list[Row]:
+        """The latest receipts, newest first."""
+
+        def work(db: sqlite3.Connection) -> list[Row]:
+            found = db.execute(
+                "SELECT entry FROM receipts WHERE (? IS NULL OR team = ?) ORDER BY id DESC LIMIT ?",
+                (team, team, max(0, limit)),
+            )
+            return [orjson.loads(row[0]) for row in found]
+
+        return await self._database.run(work)
+
+    async def close(self) -> None:
+        """Nothing waits: every charge was committed. The registry closes the file."""
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+def _load_charges(database: Database, now: int) -> list[Charge]:
+    """What still counts; what no window reaches any more is deleted."""
+    kept = []
+    with sqlite3.connect(database.path, isolation_level=None) as db:
+        for row in db.execute("SELECT account, window, slot, micro_usd, tokens FROM charges").fetchall():
+            charge = Charge(*row)
+            if _still_counts(charge, now):
+                kept.append(charge)
+            else:
+                db.execute(
+                    "DELETE FROM charges WHERE account = ? AND window = ? AND slot = ?",
+                    (charge.account, charge.window, charge.slot),
+                )
+    db.close()
+    return kept
+
+
+def _still_counts(charge: Charge, now: int) -> bool:
+    if charge.window.startswith("~"):
+        length = LENGTH[charge.window[1:]]
+        return charge.slot > now // max(1, length // SLICES) - SLICES
+    return charge.slot >= calendar_window(charge.window, now)[0]  # type: ignore[arg-type]
+
+
+def _write_charges(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
+    db.executemany(ADD_CHARGE, [(c.account, c.window, c.slot, c.micro_usd, c.tokens) for c in charges])
+
+
+def _book(db: sqlite3.Connection, entry: Mapping[str, str | int | float], *, trim: bool) -> None:
+    request_id = entry.get("request_id") or None
+    added = db.execute(
+        "INSERT OR IGNORE INTO receipts (request_id, team, entry) VALUES (?, ?, ?)",
+        (request_id, str(entry.get("team", "")), orjson.dumps(dict(entry))),
+    )
+    if added.rowcount == 0:
+        return
+    key, sums = row_key(entry), figures(entry)
+    db.executemany(ADD_FIGURE, [(*key, figure, amount) for figure, amount in sums.items()])
+    for account in (f"team:{key[1]}", f"key:{key[2]}"):
+        db.execute(ADD_TOTAL, (account, sums.get("cost_usd", 0)))
+    if trim:
+        db.execute("DELETE FROM receipts WHERE id <= (SELECT max(id) FROM receipts) - ?", (KEPT_RECEIPTS,))
+        oldest = time.strftime("%Y-%m-%d", time.gmtime(time.time() - KEPT_DAYS * DAY))
+        db.execute("DELETE FROM books WHERE day < ?", (oldest,))
