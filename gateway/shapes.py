@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from policies.shapes import Plan, Team
+from policies.shapes import Budget, Limits, Plan, Team
 
 Surface = Literal["chat", "completions", "responses", "messages", "embeddings"]
 Status = Literal["applied", "skipped", "off", "audit", "failed-open"]
@@ -54,6 +54,8 @@ class Caller:
     may_override: bool = True
     models: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    budgets: tuple[Budget, ...] = ()  # of the key itself, beside its team's
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Segment:
         ""  # why it stays whole ("" when free): system, instruction, tool-call, cache-control, frozen, ...
     )
     tool: str = ""
+    start: int = 0  # `text` begins at this character of the string at `path`; several segments may share one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,12 @@ class Compressed:
     broken_prefix_tokens: int = 0  # tokens the upstream had cached and now reads anew because of us
     timings: Mapping[str, float] = field(default_factory=dict)  # milliseconds a step
     tokens_would_be: int | None = None  # audit: what would have been sent
+    compacted: bool = False  # old messages were shortened anew, deliberately; `plan.steps` says why
+    conversation: str = ""  # its name in the prefix store; "" when nothing is to be remembered
+    prefix_tokens: int = 0  # sent before in this very form, so that the upstream may have it cached
+    prefix_original_tokens: int = 0  # the same messages as the client sends them
+    prefix_hit_rate: float = 0.0  # how likely the upstream still had it cached, 0..1
+    observed_hit_rate: float | None = None  # what earlier turns have shown; None: nothing yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,7 @@ class Usage:
     output_tokens: int = 0
     reasoning_tokens: int = 0  # part of output_tokens
     estimated: bool = False
+    cache_reported: bool = False  # the upstream speaks of cached tokens at all, be they none
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +154,6 @@ class Receipt:
     match: str = ""  # the sentence of the matcher
     outcome: str = "ok"  # ok, upstream-error, client-left, ...
     holdout: bool = False
+    frozen_messages: int = 0
+    broken_prefix_tokens: int = 0
+    compacted: bool = False

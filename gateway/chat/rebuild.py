@@ -1,0 +1,121 @@
+"""Puts shortened strings back into the client's JSON, changing no other byte where that can be done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.chat.conversation import Path
+from gateway.shapes import ParsedRequest
+
+
+def rebuild_body(request: ParsedRequest, changes: Mapping[Path, str]) -> bytes:
+    """The request's body with the strings at these paths replaced; without a change, the client's own bytes.
+
+    Number formats, order of keys and white space stay: the new strings are spliced into the client's bytes.
+    Where the old strings cannot be found there for certain, the whole is written anew (same JSON, other
+    bytes). Raises ValueError when the request cannot be written as JSON (an unpaired surrogate, say).
+    """
+    changes = {path: text for path, text in changes.items() if string_at(request.raw, path) != text}
+    if not changes:
+        return request.body
+    wanted = replaced(request.raw, changes)
+    spliced = _splice(request, changes)
+    if spliced is not None and _reads_as(spliced, wanted):
+        return spliced
+    try:
+        return orjson.dumps(wanted)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from None
+
+
+def string_at(raw: Any, path: Path) -> str:
+    """The string at a path. Raises LookupError or TypeError when there is none."""
+    for step in path:
+        raw = raw[step]
+    if not isinstance(raw, str):
+        raise TypeError(f"no string at {path}")
+    return raw
+
+
+def replaced(raw: Any, changes: Mapping[Path, str]) -> Any:
+    """A copy of `raw` with the strings at these paths replaced; parts without a change are shared."""
+    if () in changes:
+        return changes[()]
+    below: dict[str | int, dict[Path, str]] = {}
+    for path, text in changes.items():
+        below.setdefault(path[0], {})[path[1:]] = text
+    copy = raw.copy()
+    for step, inner in below.items():
+        copy[step] = replaced(raw[step], inner)
+    return copy
+
+
+# How clients write a string: as UTF-8, as ASCII (Python's default), or as Go does, with HTML's signs escaped.
+def _as_utf8(text: str) -> bytes:
+    return orjson.dumps(text)
+
+
+def _as_ascii(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
+def _as_go(text: str) -> bytes:
+    escaped = json.dumps(text, ensure_ascii=False)
+    for sign, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028")):
+        escaped = escaped.replace(sign, code)
+    return escaped.replace("\u2029", "\\u2029").encode()
+
+
+_WRITERS: tuple[Callable[[str], bytes], ...] = (_as_utf8, _as_ascii, _as_go)
+
+
+def _splice(request: ParsedRequest, changes: Mapping[Path, str]) -> bytes | None:
+    """The body with the changed strings spliced in, or None when one of them was not found.
+
+    All strings equal to a changed one are looked for in document order, so that the second of two equal
+    strings is never taken for the first. What comes out is still to be compared with what is wanted.
+    """
+    old = {string_at(request.raw, path) for path in changes}
+    body, pieces, position = request.body, [], 0
+    written = 0
+    for path, text in _strings(request.raw, ()):
+        if text not in old:
+            continue
+        for write in _WRITERS:
+            try:
+                literal = write(text)
+            except (orjson.JSONEncodeError, UnicodeEncodeError):
+                continue
+            found = body.find(literal, position)
+            if found >= 0:
+                break
+        else:
+            return None
+        position = found + len(literal)
+        if path in changes:
+            pieces += [body[written:found], write(changes[path])]
+            written = position
+    return b"".join([*pieces, body[written:]])
+
+
+def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Every string value with its path, in document order."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _strings(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _strings(inner, (*path, index))
+
+
+def _reads_as(body: bytes, wanted: Any) -> bool:
+    try:
+        return bool(orjson.loads(body) == wanted)
+    except orjson.JSONDecodeError:
+        return False

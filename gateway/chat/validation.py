@@ -1,0 +1,87 @@
+"""Looks at what is about to be sent: everything but the free strings must be what the client sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.chat.conversation import Path
+from gateway.chat.rebuild import string_at
+from gateway.shapes import ParsedRequest
+
+
+def find_damage(request: ParsedRequest, body: bytes, changes: Mapping[Path, str]) -> str:
+    """What is wrong with the shortened body, as a skip reason, or "" when nothing is.
+
+    Everything but the strings at `changes` is equal, ids of tool calls among it; a changed string is the one
+    that was meant, is not empty, and is still JSON with the same keys where it was JSON.
+    """
+    try:
+        sent = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "invalid-json"
+    difference = _difference(request.raw, sent, (), changes)
+    if difference:
+        return difference
+    for path, text in changes.items():
+        try:
+            before, after = string_at(request.raw, path), string_at(sent, path)
+        except (LookupError, TypeError):
+            return "invalid-structure"
+        if after != text or (before.strip() and not after.strip()):
+            return "invalid-text"
+        if not same_json(before, after):
+            return "invalid-json"
+    return ""
+
+
+def same_json(before: str, after: str) -> bool:
+    """Whether a string that held JSON still does, with equal keys, lengths and values but for its strings."""
+    if before == after or before.lstrip()[:1] not in ("{", "["):
+        return True
+    try:
+        old = orjson.loads(before)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return True  # never was JSON
+    try:
+        return _same_shape(old, orjson.loads(after))
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return False
+
+
+def _same_shape(old: Any, new: Any) -> bool:
+    if isinstance(old, str):
+        return isinstance(new, str)
+    if isinstance(old, dict):
+        return (
+            isinstance(new, dict)
+            and list(old) == list(new)
+            and all(_same_shape(value, new[key]) for key, value in old.items())
+        )
+    if isinstance(old, list):
+        return isinstance(new, list) and len(old) == len(new) and all(map(_same_shape, old, new))
+    return bool(type(old) is type(new) and old == new)
+
+
+def _difference(old: Any, new: Any, path: Path, changes: Mapping[Path, str]) -> str:
+    """Compares down to the changed strings; the rest in one step, which is fast."""
+    if path in changes:
+        return "" if isinstance(new, str) else "invalid-structure"
+    if not changes:
+        return "" if old == new else "invalid-structure"
+    if type(old) is not type(new) or not isinstance(old, dict | list) or len(old) != len(new):
+        return "" if old == new and type(old) is type(new) else "invalid-structure"
+    if isinstance(old, dict) and list(old) != list(new):
+        return "invalid-structure"
+    below: dict[str | int, dict[Path, str]] = {}
+    for changed, text in changes.items():
+        if len(changed) > len(path) and changed[: len(path)] == path:
+            below.setdefault(changed[len(path)], {})[changed] = text
+    steps: Any = old if isinstance(old, dict) else range(len(old))
+    for step in steps:
+        difference = _difference(old[step], new[step], (*path, step), below.get(step, {}))
+        if difference:
+            return difference
+    return ""

@@ -1,0 +1,124 @@
+"""From scores to forms: which words of the free segments stay, message by message. Synchronous CPU work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compressor.text.choice import Passage, shorten_passages
+
+from compressor.errors import BudgetTooSmall
+from compressor.shapes import PROTECTABLE, Shortened
+from compressor.text.tokens import TokenCounter
+from gateway.chat.conversation import Message, Path
+from gateway.compression.prefixes import Form
+from gateway.compression.score_cache import Scores
+from gateway.shapes import Segment
+from policies import Policy, rule_for
+
+# A form that saves less than this share of its message is not worth the loss: the message goes whole.
+_LEAST_SAVED = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The segments of the messages that are to be sent in a new form, with their sizes."""
+
+    segments: tuple[Segment, ...]
+    tokens: tuple[int, ...]  # of the target tokenizer, one a segment
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens that may be shortened."""
+        return sum(n for segment, n in zip(self.segments, self.tokens, strict=True) if not segment.protected)
+
+    def free(self) -> list[tuple[Segment, int]]:
+        """The segments that may be shortened, and their sizes."""
+        pairs = zip(self.segments, self.tokens, strict=True)
+        return [(segment, tokens) for segment, tokens in pairs if not segment.protected]
+
+
+def choose(
+    measured: Measured, scores: Mapping[str, Scores], target: int, policy: Policy, counter: TokenCounter
+) -> dict[tuple[Path, int], Shortened]:
+    """The shortened free segments by (path, start); one threshold over all that have no `keep` of their own.
+
+    `scores` has the scores of each free segment's text; `target` is in tokens over all free segments.
+    """
+    free = measured.free()
+    total = sum(tokens for _, tokens in free)
+    chosen: dict[tuple[Path, int], Shortened] = {}
+    groups: dict[float | None, list[tuple[Segment, int]]] = {}
+    for segment, tokens in free:
+        keep = rule_for(policy, segment.role, segment.tool).keep
+        groups.setdefault(keep, []).append((segment, tokens))
+    for keep, members in groups.items():
+        size = sum(tokens for _, tokens in members)
+        wanted = round(size * target / max(1, total)) if keep is None else round(size * keep)
+        if wanted >= size:
+            continue
+        passages = [passage_of(segment, scores[segment.text], policy) for segment, _ in members]
+        for (segment, _), shortened in zip(members, _shorten(passages, wanted, counter), strict=True):
+            chosen[segment.path, segment.start] = shortened
+    return chosen
+
+
+def passage_of(segment: Segment, scores: Scores, policy: Policy) -> Passage:
+    """What the compressor is told of a segment."""
+    return Passage(
+        text=segment.text,
+        scores=scores,
+        protect=frozenset(PROTECTABLE.intersection(policy.protect)),
+        force_tokens=policy.force_tokens,
+    )
+
+
+def _shorten(passages: Sequence[Passage], target: int, counter: TokenCounter) -> Sequence[Shortened]:
+    """Within the target, or as near to it as what must stay allows."""
+    try:
+        return shorten_passages(passages, max(1, target), counter)
+    except BudgetTooSmall as error:
+        return shorten_passages(passages, target + error.short_by, counter)
+
+
+def make_form(
+    message: Message, index: int, measured: Measured, chosen: Mapping[tuple[Path, int], Shortened]
+) -> Form:
+    """How one message is sent, given what was chosen for its segments (none: whole)."""
+    pieces: dict[Path, list[tuple[Segment, int]]] = {}
+    for segment, tokens in zip(measured.segments, measured.tokens, strict=True):
+        if segment.message == index:
+            pieces.setdefault(segment.path, []).append((segment, tokens))
+    before = sum(tokens for parts in pieces.values() for _, tokens in parts)
+    free = sum(tokens for parts in pieces.values() for segment, tokens in parts if not segment.protected)
+    after = before
+    cuts = []
+    for position, slot in enumerate(message.slots):
+        parts = pieces.get(slot.path, [])
+        bounds, saved = _bounds(parts, chosen)
+        if saved > 0 and bounds != (0, len(slot.text)):
+            cuts.append((position, len(slot.text), bounds))
+            after -= saved
+    if before - after < _LEAST_SAVED * free:
+        return Form(before, before, free)
+    return Form(before, after, free if not cuts else 0, tuple(cuts))
+
+
+def _bounds(
+    parts: Sequence[tuple[Segment, int]], chosen: Mapping[tuple[Path, int], Shortened]
+) -> tuple[tuple[int, ...], int]:
+    """The slices of one string that stay, as (start, end, start, end, ...), and the tokens this saves."""
+    slices: list[int] = []
+    saved = 0
+    for segment, tokens in parts:
+        shortened = chosen.get((segment.path, segment.start))
+        spans = [(0, len(segment.text))] if shortened is None else [(s.start, s.end) for s in shortened.kept]
+        if shortened is not None:
+            saved += tokens - shortened.tokens_after
+        for start, end in spans:
+            start, end = start + segment.start, end + segment.start
+            if slices and slices[-1] == start:
+                slices[-1] = end
+            elif end > start:
+                slices += [start, end]
+    return tuple(slices), saved

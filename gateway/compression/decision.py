@@ -1,0 +1,108 @@
+"""Brings the policy's plan and the planner's forecast together: what is shortened in this request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gateway.compression.planner import Choice, Costs, Forecast, Prospect, forecast
+from policies import Plan
+
+PlanBudget = Callable[[int, int], Plan]  # (compressible tokens, tokens of the whole input) -> plan
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Tokens of one request, by what may happen to them."""
+
+    fixed: int  # in front of the messages: tools, system text
+    old: int  # messages sent before, in their form
+    old_free: int  # of those, tokens that could still be shortened
+    old_untouched: int  # of those, tokens in front of the first message that has such
+    new: int
+    new_free: int
+
+    @property
+    def total(self) -> int:
+        """Of the whole input as it would be sent with nothing more shortened."""
+        return self.fixed + self.old + self.new
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What the conversation is expected to do."""
+
+    turns: float  # requests still to come
+    hit_rate: float  # of the old messages in the upstream's cache, now
+    later_hit_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to shorten, to how many tokens, and what that is expected to bring."""
+
+    choice: Choice
+    plan: Plan
+    forecast: Forecast | None = None
+
+
+def decide(
+    sizes: Sizes,
+    plan_budget: PlanBudget,
+    costs: Costs,
+    ahead: Ahead,
+    limit: int | None,
+) -> Decision:
+    """The decision for one request.
+
+    Args:
+        sizes: The request.
+        plan_budget: The policy, the client's wish and the budget's pressure, bound.
+        costs: Prices.
+        ahead: What the conversation is expected to do.
+        limit: Tokens the input must fit into (`max_input_tokens`, the context window); then dollars do
+            not matter.
+    """
+    plan_new = plan_budget(sizes.new_free, sizes.total)
+    if plan_new.reason in ("holdout", "sampled-out"):
+        return Decision("as-is", plan_new)
+    plan_all = plan_budget(sizes.new_free + sizes.old_free, sizes.total) if sizes.old_free else plan_new
+    new_kept = sizes.new - (sizes.new_free - plan_new.target if plan_new.compress else 0)
+    share = plan_all.target / max(1, sizes.new_free + sizes.old_free) if plan_all.compress else 1.0
+    prospect = Prospect(
+        old_tokens=sizes.fixed + sizes.old,
+        old_kept=sizes.fixed + sizes.old - round((1 - share) * sizes.old_free),
+        old_untouched=sizes.fixed + sizes.old_untouched,
+        new_tokens=sizes.new,
+        new_kept=new_kept,
+        new_kept_all=sizes.new - round((1 - share) * sizes.new_free),
+        score_new=sizes.new_free,
+        score_old=sizes.old_free,
+        hit_rate=ahead.hit_rate,
+        later_hit_rate=ahead.later_hit_rate,
+        turns_ahead=ahead.turns,
+    )
+    outlook = forecast(prospect, costs)
+    choice = _to_fit(sizes, prospect, limit) or outlook.choice
+    if choice == "all":
+        step = (
+            f"compaction: {sizes.old_free} tokens of earlier messages are shortened too; expected to save "
+            f"${outlook.usd['as-is'] - outlook.usd['all']:.6f} over {ahead.turns:.0f} more turns"
+        )
+        return Decision("all", replace(plan_all, steps=(*plan_all.steps, step)), outlook)
+    if choice == "new":
+        return Decision("new", plan_new, outlook)
+    if plan_new.compress:
+        plan_new = replace(plan_new, compress=False, reason="no-saving", target=sizes.new_free, keep=1.0)
+    return Decision("as-is", plan_new, outlook)
+
+
+def _to_fit(sizes: Sizes, prospect: Prospect, limit: int | None) -> Choice | None:
+    """The least that makes the input fit; None when it fits as it is, or shortening does not help."""
+    if limit is None or sizes.total <= limit:
+        return None
+    if prospect.old_tokens + prospect.new_kept <= limit and prospect.new_kept < prospect.new_tokens:
+        return "new"
+    if prospect.old_kept < prospect.old_tokens:
+        return "all"
+    return "new" if prospect.new_kept < prospect.new_tokens else None

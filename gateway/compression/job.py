@@ -1,0 +1,97 @@
+"""What the steps of one request share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from compressor.text.tokens import TokenCounter
+from gateway.chat.conversation import Conversation
+from gateway.compression.history import History
+from gateway.compression.prefixes import Chain, Form, Known
+from gateway.compression.scoring import Scored
+from gateway.shapes import ParsedRequest, Price
+from policies import Plan, Policy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# A body below this is read, hashed and rebuilt in a millisecond or two; above it a thread does it.
+_INLINE_BYTES = 128 * 1024
+
+
+@dataclass(slots=True)
+class Watch:
+    """Milliseconds of each step."""
+
+    begun: float = field(default_factory=time.perf_counter)
+    last: float = field(default_factory=time.perf_counter)
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def lap(self, step: str) -> None:
+        """Books the time since the last lap on this step."""
+        now = time.perf_counter()
+        self.steps[step] = round(self.steps.get(step, 0.0) + (now - self.last) * 1000, 3)
+        self.last = now
+
+    @property
+    def total_ms(self) -> float:
+        """Since the request came in."""
+        return round((time.perf_counter() - self.begun) * 1000, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request on its way."""
+
+    request: ParsedRequest
+    policy: Policy
+    budget: Callable[[int, int, str], Plan]  # (compressible tokens, total tokens, seed of the draw) -> plan
+    price: Price
+    limit: int | None  # tokens that the input must fit into
+    counter: TokenCounter
+    salt: bytes  # the team's
+    watch: Watch = field(default_factory=Watch)
+
+    @property
+    def large(self) -> bool:
+        """Whether reading and writing the body is work for a thread."""
+        return len(self.request.body) > _INLINE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is known of the request's conversation."""
+
+    conversation: Conversation
+    chain: Chain
+    known: Known
+    history: History
+    fixed_tokens: int  # in front of the messages, and around them
+
+    @property
+    def generation(self) -> str:
+        """Under which the conversation's forms are kept."""
+        return self.known.head.generation if self.known.head else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The form of every message, and what is to be told about how they came about."""
+
+    forms: Mapping[int, Form]
+    plan: Plan
+    generation: str = ""
+    scored: Scored | None = None
+    failure: str = ""  # skip reason of a request that failed open
+    compacted: bool = False
+
+
+async def at_work(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The function's result; large work is done on a thread, so that the event loop stays free."""
+    if large:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)

@@ -1,0 +1,179 @@
+"""Expected dollars and seconds of each way to send a request; the cheapest wins. Pure arithmetic.
+
+Three choices: as it is, shorten what the upstream has not seen, or shorten old messages as well (a
+compaction: what stands behind the first changed message is written anew once, and everything is cheaper from
+then on). Only what differs between the choices is counted: the input now, and the input of the turns that are
+still to come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.shapes import Price
+
+Choice = Literal["as-is", "new", "all"]
+
+# A compaction changes what the upstream has cached, on the strength of a forecast: it must pay well.
+_COMPACTION_MARGIN = 0.1  # of the cost of sending as it is
+# A conversation of n turns goes on for as many more as it has had (Lindy); beyond this nobody knows.
+_MOST_TURNS_AHEAD = 20
+# Providers cache nothing below this many tokens (OpenAI, Anthropic's larger models; DeepSeek: 64).
+LEAST_CACHED_TOKENS = 1024
+# How long a prefix that nobody reads stays cached: five minutes at Anthropic, five to ten at OpenAI.
+CACHE_SECONDS = 300
+# Before a conversation has shown what its upstream does. 0.8 is what headroom's and litellm's users report as
+# hit rate of an undisturbed agent; unseen history was sent by somebody else, or never.
+_PRIOR_HIT_RATE = 0.8
+_UNSEEN_HIT_RATE = 0.5
+_COLD_HIT_RATE = 0.1
+# The scored token's share of a rented machine: an H200 at $3.5 an hour and 250,000 tokens/s; two cores at
+# $0.08 an hour and 2,500 tokens/s.
+_USD_PER_SCORED_TOKEN = {"cuda": 3.9e-9, "cpu": 8.9e-9}
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD per token of input: read for the first time, read from the cache, written to it. 0 is free."""
+
+    input: float
+    cache_read: float
+    cache_write: float
+
+    @property
+    def discounts(self) -> bool:
+        """Whether a cached token is cheaper than a new one."""
+        return self.cache_read < self.input
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What one request looks like to the planner. Tokens of the target model."""
+
+    old_tokens: int  # messages that were sent before, in the form they have
+    old_kept: int  # the same once the old messages are shortened too
+    old_untouched: int  # those in front of the first message that this would change
+    new_tokens: int  # messages that the upstream has not seen, as they are
+    new_kept: int  # the same, shortened on their own
+    new_kept_all: int  # the same, shortened together with the old ones
+    score_new: int  # tokens that must be scored for it (0 when the scores are cached)
+    score_old: int
+    hit_rate: float  # probability that the old messages are read from the upstream's cache, now
+    later_hit_rate: float  # and in the turns ahead
+    turns_ahead: float
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The model's prices and our own."""
+
+    rates: Rates
+    usd_per_scored_token: float = 0.0
+    usd_per_second: float = 0.0  # what a second of waiting is worth to the caller
+    prefill_per_second: float = 20_000.0  # tokens the upstream reads a second, before its first token
+    scored_per_second: float = 0.0  # tokens our encoder scores a second; 0: not known, not counted
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The cheapest choice, what it is expected to save against sending as is, and what each would cost."""
+
+    choice: Choice
+    saves_usd: float
+    saves_seconds: float  # of time to the first token; negative when our own time is longer
+    usd: dict[Choice, float]
+
+
+def rates_of(price: Price) -> Rates:
+    """The prices as the planner needs them.
+
+    A price that is not known is taken from the next one: no discount for reading, no surcharge for writing. A
+    model without any price (self-hosted) is planned as if it cost a little, with free reads from its prefix
+    cache: what counts there is the time of its GPU.
+    """
+    if price.input <= 0:
+        return Rates(1e-7, 1e-8, 1e-7)
+    return Rates(price.input, price.cache_read or price.input, price.cache_write or price.input)
+
+
+def scoring_price(device: str) -> float:
+    """USD per scored token on this kind of device."""
+    return _USD_PER_SCORED_TOKEN["cuda" if device.startswith(("cuda", "http", "unix")) else "cpu"]
+
+
+def turns_ahead(turns: int) -> float:
+    """How many more turns a conversation of so many is expected to have; one request alone: none."""
+    return float(min(max(turns - 1, 0), _MOST_TURNS_AHEAD))
+
+
+def hit_rate(observed: float | None, idle_seconds: float, *, seen: bool, discounts: bool) -> float:
+    """How likely the old messages are still in the upstream's cache.
+
+    Args:
+        observed: The share of the prefix that earlier turns of this conversation read from the cache, as
+            the upstream said; None when it has said nothing.
+        idle_seconds: Since the conversation's last request.
+        seen: Whether that prefix went through this gateway in the form that it has now.
+        discounts: Whether the model's price knows cached tokens at all.
+    """
+    if not discounts:
+        return 0.0
+    if not seen:
+        return _UNSEEN_HIT_RATE
+    warm = _PRIOR_HIT_RATE if observed is None else min(1.0, max(0.0, observed))
+    return warm if idle_seconds <= CACHE_SECONDS else min(warm, _COLD_HIT_RATE)
+
+
+def forecast(prospect: Prospect, costs: Costs) -> Forecast:
+    """Compares the choices. `as-is` wins ties; `all` must beat the others by a margin."""
+    p, rates = prospect, costs.rates
+    as_is = _cost(p, rates, p.old_tokens, p.old_tokens, p.new_tokens)
+    usd: dict[Choice, float] = {"as-is": as_is}
+    delay_new = _own_seconds(p.score_new, costs)
+    saved_new = _prefill_seconds(p.new_tokens - p.new_kept, costs) - delay_new
+    usd["new"] = (
+        _cost(p, rates, p.old_tokens, p.old_tokens, p.new_kept)
+        + p.score_new * costs.usd_per_scored_token
+        - saved_new * costs.usd_per_second
+    )
+    score_all = p.score_new + p.score_old
+    rewritten = p.old_kept - p.old_untouched
+    # Old tokens that were cached cost no prefill; written anew they do.
+    saved_all = (
+        _prefill_seconds(p.new_tokens - p.new_kept_all, costs)
+        + _prefill_seconds((1 - p.hit_rate) * (p.old_tokens - p.old_kept), costs)
+        - _prefill_seconds(p.hit_rate * rewritten, costs)
+        - _own_seconds(score_all, costs)
+    )
+    usd["all"] = (
+        _cost(p, rates, p.old_untouched, p.old_kept, p.new_kept_all)
+        + score_all * costs.usd_per_scored_token
+        - saved_all * costs.usd_per_second
+    )
+    choice: Choice = "as-is"
+    if p.new_kept < p.new_tokens and usd["new"] < as_is:
+        choice = "new"
+    if p.old_kept < p.old_tokens and usd["all"] < usd[choice] - _COMPACTION_MARGIN * as_is:
+        choice = "all"
+    seconds = {"as-is": 0.0, "new": saved_new, "all": saved_all}[choice]
+    return Forecast(choice, as_is - usd[choice], seconds, usd)
+
+
+def _cost(p: Prospect, rates: Rates, readable: int, old: int, new: int) -> float:
+    """USD of the input now and in the turns ahead, when `readable` of `old` tokens may be read from the
+    cache.
+    """
+    cached = p.hit_rate * readable if readable >= LEAST_CACHED_TOKENS else 0.0
+    now = cached * rates.cache_read + (old - cached + new) * rates.cache_write
+    # Shortened below the least size that is cached, a prompt is paid in full at every turn.
+    hit = p.later_hit_rate if old + new >= LEAST_CACHED_TOKENS else 0.0
+    return now + p.turns_ahead * (old + new) * (hit * rates.cache_read + (1 - hit) * rates.cache_write)
+
+
+def _prefill_seconds(tokens: float, costs: Costs) -> float:
+    return tokens / costs.prefill_per_second
+
+
+def _own_seconds(tokens: int, costs: Costs) -> float:
+    return tokens / costs.scored_per_second if costs.scored_per_second > 0 else 0.0

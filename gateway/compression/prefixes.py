@@ -1,0 +1,277 @@
+"""Stable prefixes: the form in which a message was first sent, kept so that it never changes afterwards.
+
+A message is named by a chain hash over everything the upstream reads before it, so its form is found again in
+every later turn and on every replica, and a conversation that was changed further up is another conversation.
+Forms are added only where none is stored: of two replicas that shorten a message at once, both send the
+winner's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.chat.conversation import Conversation, Message, Path
+from gateway.stores.base import Cache
+
+# A conversation that is taken up after a week is cold at every provider.
+TTL_SECONDS = 7 * 24 * 3600
+_FRONT_ENTRIES = 50_000  # forms remembered in this process, some 300 bytes each
+_HEADS = (
+    4  # earlier ends of the conversation that are asked about: the last turn, and some that were edited away
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one message is sent: which slices of which of its strings. Without `cuts` it goes whole."""
+
+    tokens_before: int
+    tokens_after: int
+    free: int = 0  # tokens that could still be shortened; 0 once it was
+    cuts: tuple[
+        tuple[int, int, tuple[int, ...]], ...
+    ] = ()  # (position of the slot, its length, start, end, ...)
+
+    def changes(self, message: Message) -> dict[Path, str]:
+        """The shortened strings of the message. Raises ValueError when this is the form of another."""
+        texts: dict[Path, str] = {}
+        for position, length, bounds in self.cuts:
+            if position >= len(message.slots) or len(message.slots[position].text) != length:
+                raise ValueError("the stored form does not fit the message")
+            text = message.slots[position].text
+            pairs = zip(bounds[::2], bounds[1::2], strict=True)
+            texts[message.slots[position].path] = "".join([text[start:end] for start, end in pairs])
+        return texts
+
+    def encode(self) -> bytes:
+        """Compact JSON; holds offsets, no text."""
+        return orjson.dumps([self.tokens_before, self.tokens_after, self.free, self.cuts])
+
+
+def decode_form(data: bytes) -> Form | None:
+    """The form in stored bytes; None when they are none."""
+    try:
+        before, after, free, cuts = orjson.loads(data)
+        return Form(
+            int(before),
+            int(after),
+            int(free),
+            tuple((int(slot), int(length), tuple(map(int, bounds))) for slot, length, bounds in cuts),
+        )
+    except (ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A conversation's names: `links[i]` stands for message i and all that the upstream reads before it."""
+
+    root: str
+    links: tuple[str, ...]
+    sizes: tuple[int, ...]  # bytes up to and including message i
+    heads: tuple[int, ...]  # messages that ended an earlier request, the latest first
+
+    @property
+    def head(self) -> str:
+        """The name of the whole conversation as it stands."""
+        return self.links[-1] if self.links else self.root
+
+
+def chain_of(conversation: Conversation, salt: bytes, space: str) -> Chain:
+    """Hashes a conversation.
+
+    Markers of the prompt cache are left out: clients move them from turn to turn, and the upstream reads the
+    same text.
+
+    Args:
+        conversation: The request.
+        salt: The team's.
+        space: Model, surface and mode: what shares no cache has no common names.
+    """
+    fixed = _canonical(conversation.fixed) if conversation.fixed else b""
+    link = hmac.digest(salt, space.encode("utf-8", "surrogatepass") + b"\0" + fixed, "sha256")
+    root, size = link[:16].hex(), len(fixed)
+    links: list[str] = []
+    sizes: list[int] = []
+    for message in conversation.messages:
+        data = _canonical(message.node)
+        link = hashlib.sha256(link + data).digest()
+        size += len(data)
+        links.append(link[:16].hex())
+        sizes.append(size)
+    return Chain(root, tuple(links), tuple(sizes), tuple(_heads(conversation.messages)))
+
+
+def _heads(messages: Sequence[Message]) -> list[int]:
+    """Where earlier requests can have ended: in front of each turn of the model; and here, for a repeated
+    request.
+    """
+    ends = [
+        index - 1
+        for index in range(1, len(messages))
+        if messages[index].begins_turn and not messages[index - 1].begins_turn
+    ]
+    return [len(messages) - 1, *reversed(ends)] if messages else []
+
+
+def _canonical(node: Any) -> bytes:
+    try:
+        return orjson.dumps(_unmarked(node))
+    except orjson.JSONEncodeError:
+        return repr(node).encode(
+            "utf-8", "surrogatepass"
+        )  # an unpaired surrogate, or a number beyond 64 bits
+
+
+def _unmarked(node: Any) -> Any:
+    """Without `cache_control`, and with a lone text part as the plain string that clients send once it moved
+    on.
+    """
+    if isinstance(node, dict):
+        content = node.get("content")
+        if "cache_control" in node or isinstance(content, list):
+            node = {key: value for key, value in node.items() if key != "cache_control"}
+            if isinstance(content, list):
+                node["content"] = _plain([_unmarked(part) for part in content])
+        return {key: _unmarked(value) if key in ("system", "tools") else value for key, value in node.items()}
+    if isinstance(node, list):
+        return [_unmarked(part) for part in node]
+    return node
+
+
+def _plain(parts: list[Any]) -> Any:
+    if len(parts) == 1 and isinstance(parts[0], dict) and set(parts[0]) == {"type", "text"}:
+        return parts[0]["text"]
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a conversation at the end of one of its requests."""
+
+    generation: str  # "" until a compaction; then the name under which the newer forms are kept
+    turns: int
+    sent_tokens: int  # of the whole input, as it was sent
+    original_tokens: int
+    at: float  # seconds since the epoch
+
+    def encode(self) -> bytes:
+        """Compact JSON."""
+        return orjson.dumps([self.generation, self.turns, self.sent_tokens, self.original_tokens, self.at])
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the upstream said of its prompt cache, carried along the conversation."""
+
+    hit_rate: (
+        float | None
+    )  # share of the expected prefix that was read from the cache, smoothed; None: never told
+
+    def encode(self) -> bytes:
+        """Compact JSON."""
+        return orjson.dumps([self.hit_rate])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store remembers of a conversation."""
+
+    forms: tuple[Form | None, ...]  # one a message
+    head: Head | None
+    head_at: int = -1  # the message that ended the request which `head` is about
+    sighting: Sighting = Sighting(None)
+
+
+class PrefixStore:
+    """Forms of messages and ends of conversations, in the shared cache behind a small front."""
+
+    def __init__(self, store: Cache, front_entries: int = _FRONT_ENTRIES) -> None:
+        self._store = store
+        self._front: OrderedDict[str, Form] = OrderedDict()
+        self._entries = front_entries
+
+    async def look_up(self, chain: Chain) -> Known:
+        """What is known; one round trip, two after a compaction.
+
+        Trouble of the store looks like nothing known.
+        """
+        heads = [chain.links[index] for index in chain.heads[:_HEADS]]
+        keys = [_form_key("", link) for link in chain.links]
+        wanted = [key for key in keys if key not in self._front]
+        asked = [f"c:{head}" for head in heads] + [f"u:{head}" for head in heads] + wanted
+        answers = await self._store.get_many(asked) if asked else []
+        head, sighting, head_at = None, Sighting(None), -1
+        for index, data, seen in zip(chain.heads, answers, answers[len(heads) :], strict=False):
+            head = _decode_head(data)
+            if head is not None:
+                head_at, sighting = index, _decode_sighting(seen)
+                break
+        if head is not None and head.generation:
+            keys = [_form_key(head.generation, link) for link in chain.links]
+            wanted = [key for key in keys if key not in self._front]
+            answers = await self._store.get_many(wanted) if wanted else []
+        else:
+            answers = answers[2 * len(heads) :]
+        self._take(wanted, answers)
+        return Known(tuple(map(self._front.get, keys)), head, head_at, sighting)
+
+    async def fix(
+        self, chain: Chain, generation: str, forms: Mapping[int, Form], head: Head
+    ) -> tuple[dict[int, Form], Head]:
+        """Stores forms of messages (index -> form) and the end of this request; returns those that hold.
+
+        They are another replica's where it was first. A failing store leaves ours.
+        """
+        keys = {_form_key(generation, chain.links[index]): index for index in forms}
+        items = {key: forms[index].encode() for key, index in keys.items()}
+        items[f"c:{chain.head}"] = head.encode()
+        stored = dict(zip(items, await self._store.add_many(items, TTL_SECONDS), strict=True))
+        winners = {}
+        for key, index in keys.items():
+            winners[index] = decode_form(stored[key]) or forms[index]
+            self._remember(key, winners[index])
+        return winners, _decode_head(stored[f"c:{chain.head}"]) or head
+
+    async def note(self, head: str, sighting: Sighting) -> None:
+        """Remembers what the upstream said about the request that ended at `head`."""
+        await self._store.set_many({f"u:{head}": sighting.encode()}, TTL_SECONDS)
+
+    def _take(self, keys: Sequence[str], answers: Sequence[bytes | None]) -> None:
+        for key, data in zip(keys, answers, strict=True):
+            form = decode_form(data) if data is not None else None
+            if form is not None:
+                self._remember(key, form)
+
+    def _remember(self, key: str, form: Form) -> None:
+        self._front[key] = form
+        self._front.move_to_end(key)
+        while len(self._front) > self._entries:
+            self._front.popitem(last=False)
+
+
+def _form_key(generation: str, link: str) -> str:
+    return f"f:{generation}:{link}"
+
+
+def _decode_head(data: bytes | None) -> Head | None:
+    try:
+        generation, turns, sent, original, at = orjson.loads(data or b"")
+        return Head(str(generation), int(turns), int(sent), int(original), float(at))
+    except (ValueError, TypeError):
+        return None
+
+
+def _decode_sighting(data: bytes | None) -> Sighting:
+    try:
+        (rate,) = orjson.loads(data or b"")
+        return Sighting(None if rate is None else float(rate))
+    except (ValueError, TypeError):
+        return Sighting(None)

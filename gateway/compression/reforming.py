@@ -1,0 +1,190 @@
+"""Decides the form of every message of a request: sizes → decision → scores → choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from compressor.engine.protocol import ScoringEngine
+from compressor.errors import (
+    BudgetTooSmall,
+    CompressorError,
+    DeadlineExceeded,
+    EngineStopped,
+    InvalidText,
+    Overloaded,
+)
+from gateway.chat.conversation import Conversation
+from gateway.chat.segments import live_turn, split_message
+from gateway.compression.choosing import Measured, choose, make_form
+from gateway.compression.decision import Ahead, Decision, Sizes, decide
+from gateway.compression.job import Job, Outcome, Past, at_work
+from gateway.compression.planner import Costs, hit_rate, rates_of, scoring_price, turns_ahead
+from gateway.compression.prefixes import Form
+from gateway.compression.scoring import Scored, ScoreSource
+from gateway.compression.token_counts import INLINE_CHARACTERS, TokenCounts
+from gateway.errors import Unavailable
+
+# Seconds; the design's rule 7. Two cores score 2,000-3,500 tokens a second.
+_DEADLINE_GPU, _DEADLINE_CPU = 0.4, 5.0
+# When the engine's own speed says that a text takes this many deadlines, nobody waits for it.
+_HOPELESS = 3.0
+
+_REASONS: tuple[tuple[type[CompressorError], str], ...] = (
+    (DeadlineExceeded, "deadline"),
+    (Overloaded, "overloaded"),
+    (EngineStopped, "engine-stopped"),
+    (InvalidText, "invalid-text"),
+    (BudgetTooSmall, "budget-too-small"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reformer:
+    """The parts that deciding needs. `clock` gives seconds since 1970."""
+
+    engine: ScoringEngine
+    scores: ScoreSource
+    counts: TokenCounts
+    clock: Callable[[], float]
+    deadline_ms: int | None = None
+
+    async def reform(self, job: Job, past: Past) -> Outcome:
+        """The forms of all messages: those that hold already, and those decided now.
+
+        Trouble with scoring leaves new messages whole. Raises Unavailable then if the policy is fail-closed.
+        """
+        history, messages = past.history, past.conversation.messages
+        passed = [*history.small, *history.unseen]
+        earlier = await self._measure(job, past.conversation, passed)
+        new = await self._measure(job, past.conversation, history.new)
+        old = {**history.forms, **{i: make_form(messages[i], i, earlier, {}) for i in passed}}
+        fresh = {i: make_form(messages[i], i, new, {}) for i in history.new}
+        decision = self._decide(job, past, old, new)
+        job.watch.lap("plan")
+        if decision.choice == "as-is":
+            return Outcome({**old, **fresh}, decision.plan, past.generation)
+        indices, measured = history.new, new
+        if decision.choice == "all":
+            indices = tuple(sorted({*history.new, *(i for i, form in old.items() if form.free)}))
+            measured = await self._measure(job, past.conversation, indices)
+        try:
+            scored = await self._score(job, measured)
+        except CompressorError as error:
+            failure = self._failure(job, error)
+            return Outcome({**old, **fresh}, decision.plan, past.generation, failure=failure)
+        finally:
+            job.watch.lap("score")
+        big = sum(len(segment.text) for segment, _ in measured.free()) > INLINE_CHARACTERS
+        shortened = await at_work(
+            big, _choose_forms, past.conversation, indices, measured, scored, decision.plan.target, job
+        )
+        job.watch.lap("choose")
+        compacted = any(shortened[i].cuts for i in indices if i in old)
+        return Outcome(
+            {**old, **fresh, **shortened},
+            decision.plan,
+            past.chain.head if compacted else past.generation,
+            scored,
+            compacted=compacted,
+        )
+
+    async def _measure(self, job: Job, conversation: Conversation, indices: Sequence[int]) -> Measured:
+        """The segments of some messages, and their sizes."""
+        if not indices:
+            return Measured((), ())
+        live = live_turn(conversation.messages)
+
+        def split() -> Measured:
+            segments = [
+                segment
+                for index in indices
+                for segment in split_message(
+                    conversation.messages[index],
+                    index,
+                    job.policy,
+                    self._count_one(job) if index == live else None,
+                )
+            ]
+            counts = self.counts.count_now([segment.text for segment in segments], job.counter)
+            return Measured(tuple(segments), tuple(counts))
+
+        size = sum(len(slot.text) for index in indices for slot in conversation.messages[index].slots)
+        measured = await at_work(size > INLINE_CHARACTERS, split)
+        job.watch.lap("split")
+        return measured
+
+    def _count_one(self, job: Job) -> Callable[[str], int]:
+        return lambda text: self.counts.count_now([text], job.counter)[0]
+
+    def _decide(self, job: Job, past: Past, old: Mapping[int, Form], new: Measured) -> Decision:
+        history, head = past.history, past.known.head
+        first_free = min((i for i, form in old.items() if form.free), default=None)
+        untouched = [form for i, form in old.items() if first_free is None or i < first_free]
+        sizes = Sizes(
+            fixed=past.fixed_tokens,
+            old=sum(form.tokens_after for form in old.values()),
+            old_free=sum(form.free for form in old.values()),
+            old_untouched=sum(form.tokens_after for form in untouched),
+            new=sum(new.tokens),
+            new_free=new.free_tokens,
+        )
+        rates = rates_of(job.price)
+        idle = self.clock() - head.at if head else 0.0
+        observed = past.known.sighting.hit_rate
+        now = hit_rate(observed, idle, seen=history.seen, discounts=rates.discounts) if old else 0.0
+        later = hit_rate(observed, 0.0, seen=True, discounts=rates.discounts)
+        seed = past.chain.links[past.chain.heads[-1]] if past.chain.heads else ""
+        speed = self.scores.expected_seconds(4000)
+        return decide(
+            sizes,
+            lambda compressible, total: job.budget(compressible, total, seed),
+            Costs(
+                rates,
+                scoring_price(self.engine.device),
+                scored_per_second=1000 / speed if speed else 0.0,
+            ),
+            Ahead(turns_ahead(history.turns), now, later),
+            job.limit,
+        )
+
+    async def _score(self, job: Job, measured: Measured) -> Scored:
+        texts = [segment.text for segment, _ in measured.free()]
+        deadline = self._deadline(job)
+        expected = self.scores.expected_seconds(sum(map(len, texts)))
+        if expected is not None and expected > _HOPELESS * deadline:
+            deadline = 0.0  # cached scores still come; what is not cached is scored for the next conversation
+        return await self.scores.scores_of(texts, job.salt, deadline)
+
+    def _deadline(self, job: Job) -> float:
+        milliseconds = job.policy.deadline_ms or self.deadline_ms
+        if milliseconds is not None:
+            return milliseconds / 1000
+        device = self.engine.health().device or self.engine.device
+        return _DEADLINE_GPU if "cuda" in device else _DEADLINE_CPU
+
+    def _failure(self, job: Job, error: CompressorError) -> str:
+        reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "scoring-failed")
+        if job.policy.fail == "closed":
+            message = f"the prompt could not be shortened ({reason}), and the policy is fail-closed"
+            raise Unavailable(message, code="compressor_unavailable") from error
+        return reason
+
+
+def _choose_forms(
+    conversation: Conversation,
+    indices: Sequence[int],
+    measured: Measured,
+    scored: Scored,
+    target: int,
+    job: Job,
+) -> dict[int, Form]:
+    texts = [segment.text for segment, _ in measured.free()]
+    scores = dict(zip(texts, scored.scores, strict=True))
+    chosen = choose(measured, scores, target, job.policy, job.counter)
+    forms = {}
+    for index in indices:
+        form = make_form(conversation.messages[index], index, measured, chosen)
+        # One decision a message: what was looked at and left whole is not looked at again.
+        forms[index] = replace(form, free=0) if chosen else form
+    return forms

@@ -1,0 +1,152 @@
+"""Gets the scores of texts: from the cache, or from the engine, each text once however many requests ask for
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from compressor.engine.protocol import ScoringEngine
+from compressor.errors import CompressorError, DeadlineExceeded
+from compressor.shapes import WordScores
+from gateway.compression.score_cache import ScoreCache, Scores, score_key
+from gateway.shapes import CacheState
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The scores of some texts, in their order, and how they were come by."""
+
+    scores: list[Scores]
+    cache: CacheState
+    wait_ms: float = 0.0  # longest wait in the engine's queue
+    encode_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One text on its way through the engine, and how many requests wait for it."""
+
+    task: asyncio.Task[WordScores]
+    waiters: int = 0
+    keep: bool = False  # a request gave up at its deadline: the scores are for the cache
+
+
+@dataclass(slots=True)
+class _Speed:
+    """Characters a millisecond that the engine has shown, smoothed."""
+
+    rate: float = 0.0
+    seen: int = 0
+
+    def note(self, characters: int, milliseconds: float) -> None:
+        if milliseconds <= 0 or characters < 500:
+            return  # too short to say anything of long texts
+        rate = characters / milliseconds
+        self.rate = rate if not self.seen else 0.8 * self.rate + 0.2 * rate
+        self.seen += 1
+
+
+@dataclass(slots=True)
+class ScoreSource:
+    """The one place that asks the engine. `deadline` in seconds is the caller's."""
+
+    engine: ScoringEngine
+    cache: ScoreCache
+    _flights: dict[str, _Flight] = field(default_factory=dict)
+    _speed: _Speed = field(default_factory=_Speed)
+    _writes: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def scores_of(self, texts: Sequence[str], salt: bytes, deadline: float) -> Scored:
+        """Scores of each text.
+
+        Raises DeadlineExceeded when they are not there in time (scoring goes on and fills the cache), and
+        whatever the engine raises: Overloaded, EngineStopped, InvalidText, ScoringFailed.
+        """
+        keys = [score_key(salt, self.engine.fingerprint, text) for text in texts]
+        known = dict(zip(keys, await self.cache.get(keys), strict=True))
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+        if not missing:
+            return Scored([known[key] for key in keys], "hit")  # type: ignore[misc]  # none is missing
+        fresh = await self._score(missing, deadline)
+        known |= {key: result.values for key, result in fresh.items()}
+        timings = [result.timings for result in fresh.values()]
+        return Scored(
+            [known[key] for key in keys],  # type: ignore[misc]  # all there now
+            "miss" if len(missing) == len(set(keys)) else "partial",
+            max(each.wait_ms for each in timings),
+            max(each.encode_ms for each in timings),
+        )
+
+    def expected_seconds(self, characters: int) -> float | None:
+        """How long the engine would take for so much text, from what it has shown; None before it has."""
+        if self._speed.seen < 3 or self._speed.rate <= 0:
+            return None
+        return characters / self._speed.rate / 1000
+
+    async def close(self) -> None:
+        """Drops what is still being scored."""
+        tasks = [flight.task for flight in self._flights.values()] + list(self._writes)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _score(self, missing: dict[str, str], deadline: float) -> dict[str, WordScores]:
+        flights = {key: self._flight(key, text) for key, text in missing.items()}
+        for flight in flights.values():
+            flight.waiters += 1
+        late = False
+        try:
+            tasks = {flight.task for flight in flights.values()}
+            done, pending = await asyncio.wait(
+                tasks, timeout=max(0.0, deadline), return_when=asyncio.FIRST_EXCEPTION
+            )
+            failed = next((error for task in done if (error := _error_of(task)) is not None), None)
+            if failed is not None:
+                raise failed
+            if pending:
+                late = True
+                raise DeadlineExceeded(f"{len(pending)} of {len(tasks)} texts were not scored in time")
+            return {key: flight.task.result() for key, flight in flights.items()}
+        finally:
+            self._leave(flights, late)
+
+    def _leave(self, flights: dict[str, _Flight], late: bool) -> None:
+        """A text that nobody waits for any more is dropped, unless it was only too late."""
+        for flight in flights.values():
+            flight.waiters -= 1
+            flight.keep = flight.keep or late
+            if flight.waiters == 0 and not flight.keep and not flight.task.done():
+                flight.task.cancel()
+
+    def _flight(self, key: str, text: str) -> _Flight:
+        flight = self._flights.get(key)
+        if flight is None or flight.task.cancelling():
+            flight = self._flights[key] = _Flight(asyncio.create_task(self._ask(text)))
+            flight.task.add_done_callback(lambda task: self._landed(key, task))
+        return flight
+
+    async def _ask(self, text: str) -> WordScores:
+        start = time.perf_counter()
+        result = await self.engine.score(text)
+        self._speed.note(len(text), (time.perf_counter() - start) * 1000)
+        return result
+
+    def _landed(self, key: str, task: asyncio.Task[WordScores]) -> None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task:
+            del self._flights[key]
+        if task.cancelled() or task.exception() is not None:
+            return  # who waited got the error; who did not, needs none
+        write = asyncio.create_task(self.cache.put({key: task.result().values}))
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+
+
+def _error_of(task: asyncio.Task[WordScores]) -> BaseException | None:
+    if task.cancelled():
+        return CompressorError("scoring was dropped")
+    return task.exception()

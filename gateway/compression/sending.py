@@ -1,0 +1,150 @@
+"""From forms to bytes: the body is rebuilt, looked at, and the forms are fixed for the turns to come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gateway.chat.conversation import Path
+from gateway.chat.rebuild import rebuild_body
+from gateway.chat.validation import find_damage
+from gateway.compression.job import Job, Outcome, Past, at_work
+from gateway.compression.planner import LEAST_CACHED_TOKENS, hit_rate, rates_of
+from gateway.compression.prefixes import Form, Head, PrefixStore
+from gateway.shapes import CacheState, Compressed, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Turns outcomes into what is sent. `now` is in seconds since 1970."""
+
+    prefixes: PrefixStore
+
+    async def send(self, job: Job, past: Past, outcome: Outcome, now: float) -> Compressed:
+        """The body and its account, once the forms of new messages are stored (or another replica's were)."""
+        body, outcome = await self._checked(job, past, outcome)
+        job.watch.lap("rebuild")
+        before, after = _totals(past, outcome)
+        head = Head(outcome.generation, past.history.turns, after, before, now)
+        fixed = outcome.forms if outcome.compacted else {i: outcome.forms[i] for i in _unfixed(past)}
+        winners, head = await self.prefixes.fix(past.chain, outcome.generation, fixed, head)
+        if head.generation != outcome.generation or any(winners[i] != fixed[i] for i in fixed):
+            outcome = await self._winners(past, outcome, winners, head.generation)
+            body, outcome = await self._checked(job, past, outcome)
+        job.watch.lap("fix")
+        return _account(job, past, outcome, body, now)
+
+    async def _winners(
+        self, past: Past, outcome: Outcome, winners: Mapping[int, Form], generation: str
+    ) -> Outcome:
+        """What another replica has fixed for the same conversation a moment earlier."""
+        if generation == outcome.generation:
+            return replace(outcome, forms={**outcome.forms, **winners})
+        known = await self.prefixes.look_up(past.chain)
+        forms = {i: known.forms[i] or form for i, form in outcome.forms.items()}
+        return replace(outcome, forms=forms, generation=generation, compacted=False)
+
+    async def _checked(self, job: Job, past: Past, outcome: Outcome) -> tuple[bytes, Outcome]:
+        """The body with all forms; on any doubt with those of earlier turns only; on doubt even then, as it
+        came.
+        """
+        body, damage = await at_work(job.large, _build, job, past, outcome.forms)
+        if not damage:
+            return body, outcome
+        safe = {
+            i: form if i in past.history.forms and form == past.history.forms[i] else replace(form, cuts=())
+            for i, form in outcome.forms.items()
+        }
+        forms = {
+            i: form if form.cuts else replace(form, tokens_after=form.tokens_before)
+            for i, form in safe.items()
+        }
+        retry = replace(outcome, forms=forms, failure=damage, compacted=False, generation=past.generation)
+        body, again = await at_work(job.large, _build, job, past, forms)
+        if not again:
+            return body, retry
+        whole = {i: Form(form.tokens_before, form.tokens_before) for i, form in forms.items()}
+        return job.request.body, replace(retry, forms=whole)
+
+
+def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]:
+    """The body, and what is wrong with it ("" when nothing is)."""
+    changes: dict[Path, str] = {}
+    try:
+        for index, form in forms.items():
+            if form.cuts:
+                changes |= form.changes(past.conversation.messages[index])
+        if not changes:
+            return job.request.body, ""
+        body = rebuild_body(job.request, changes)
+    except (ValueError, LookupError, TypeError):
+        return job.request.body, "invalid-structure"
+    return body, find_damage(job.request, body, changes)
+
+
+def _unfixed(past: Past) -> tuple[int, ...]:
+    """Messages whose form is not in the store yet."""
+    return (*past.history.small, *past.history.unseen, *past.history.new)
+
+
+def _totals(past: Past, outcome: Outcome) -> tuple[int, int]:
+    before = past.fixed_tokens + sum(form.tokens_before for form in outcome.forms.values())
+    return before, past.fixed_tokens + sum(form.tokens_after for form in outcome.forms.values())
+
+
+def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) -> Compressed:
+    history = past.history
+    before, after = _totals(past, outcome)
+    audit = job.policy.mode == "audit"
+    sent = [i for i in range(len(past.conversation.messages)) if i not in history.new]
+    original = past.fixed_tokens + sum(outcome.forms[i].tokens_before for i in sent) if sent else 0
+    same, broken = _prefix(past, outcome, sent)
+    discounts = rates_of(job.price).discounts
+    idle = now - past.known.head.at if past.known.head else 0.0
+    rate = (
+        hit_rate(past.known.sighting.hit_rate, idle, seen=history.seen, discounts=discounts) if sent else 0.0
+    )
+    status: Status = "applied" if body is not job.request.body else "skipped"
+    if outcome.failure:
+        status = "failed-open"
+    reason = outcome.failure or ("" if status == "applied" else outcome.plan.reason or "nothing-to-cut")
+    return Compressed(
+        body=job.request.body if audit else body,
+        status="audit" if audit and not outcome.failure else status,
+        skip_reason=reason,
+        plan=outcome.plan,
+        tokens_before=before,
+        tokens_after=before if audit else after,
+        cache=_cache_state(outcome, status),
+        overhead_ms=job.watch.total_ms,
+        frozen_messages=len(history.forms),
+        broken_prefix_tokens=0 if audit else round(broken * rate),
+        timings=dict(job.watch.steps),
+        tokens_would_be=after if audit else None,
+        compacted=outcome.compacted and not audit,
+        conversation="" if audit else past.chain.head,
+        prefix_tokens=original if audit else same,
+        prefix_original_tokens=original,
+        prefix_hit_rate=rate if original >= LEAST_CACHED_TOKENS else 0.0,
+        observed_hit_rate=past.known.sighting.hit_rate,
+    )
+
+
+def _prefix(past: Past, outcome: Outcome, sent: list[int]) -> tuple[int, int]:
+    """Tokens of old messages up to the first whose form has changed, and those behind it."""
+    same, broken = (past.fixed_tokens, 0) if sent else (0, 0)
+    for index in sent:
+        form = outcome.forms[index]
+        earlier = past.history.forms.get(index)
+        changed = form != earlier if earlier is not None else bool(form.cuts)
+        if broken or (changed and form.cuts):
+            broken += earlier.tokens_after if earlier is not None else form.tokens_before
+        else:
+            same += form.tokens_after
+    return same, broken
+
+
+def _cache_state(outcome: Outcome, status: Status) -> CacheState:
+    if outcome.scored is not None:
+        return outcome.scored.cache
+    return "hit" if status == "applied" else "none"

@@ -1,0 +1,215 @@
+"""One request, shortened: read → frozen forms → decision → scores → choice → rebuild → validate → fix the
+forms.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from compressor.engine.protocol import ScoringEngine
+from gateway.chat.conversation import Conversation, read_conversation
+from gateway.compression.history import sort_messages
+from gateway.compression.job import Job, Past, Watch, at_work
+from gateway.compression.planner import LEAST_CACHED_TOKENS
+from gateway.compression.prefixes import Chain, PrefixStore, Sighting, chain_of
+from gateway.compression.reforming import Reformer
+from gateway.compression.score_cache import ScoreCache, team_salt
+from gateway.compression.scoring import ScoreSource
+from gateway.compression.sending import Sender
+from gateway.compression.token_counts import TokenCounts
+from gateway.config import ModelConfig
+from gateway.errors import Unavailable
+from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Status, Usage
+from gateway.stores.base import Cache, Spent
+from policies import ClientWish, Match, Plan, draw_of, parse_wish, plan_budget
+
+log = logging.getLogger("terse.compression")
+
+_MESSAGE_TOKENS = 4  # what chat formats put around each message (OpenAI's cookbook)
+_UNTOUCHED = ("mode-off", "client-off", "outside-schedule")
+
+
+class Shortener:
+    """Shortens requests. One a process; safe for any number of concurrent requests of one event loop."""
+
+    def __init__(
+        self,
+        engine: ScoringEngine,
+        cache: Cache,
+        *,
+        secret: bytes = b"",
+        deadline_ms: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`secret` salts the teams' keys: the same on every replica. `clock` gives seconds since 1970."""
+        self._prefixes = PrefixStore(cache)
+        self._scores = ScoreSource(engine, ScoreCache(cache))
+        self._counts = TokenCounts()
+        self._reformer = Reformer(engine, self._scores, self._counts, clock, deadline_ms)
+        self._sender = Sender(self._prefixes)
+        self._secret = secret
+        self._clock = clock
+
+    async def shorten(
+        self,
+        request: ParsedRequest,
+        caller: Caller,
+        match: Match,
+        *,
+        model: ModelConfig,
+        price: Price,
+        spent: Spent,
+    ) -> Compressed:
+        """What goes upstream, and how it came about.
+
+        Trouble of ours sends the original and says so (`failed-open`). Raises Unavailable only when scoring
+        fails and the policy is fail-closed.
+        """
+        watch = Watch()
+        try:
+            counter = await self._counts.counter(model.tokenizer or model.model or request.model)
+            budget, limit = self._budget(request, caller, match, model, price, spent)
+            salt = team_salt(self._secret, caller.team.name)
+            job = Job(request, match.policy, budget, price, limit, counter, salt, watch)
+            return await self._run(job)
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.warning("shortening failed", extra={"error": type(error).__name__}, exc_info=True)
+            if match.policy.fail == "closed":
+                message = "the prompt could not be shortened, and the policy is fail-closed"
+                raise Unavailable(message, code="compressor_unavailable") from error
+            return _untouched(request, "failed-open", _no_plan("internal-error"), watch)
+
+    async def observe(self, compressed: Compressed, usage: Usage) -> None:
+        """Learns from the upstream's usage how well this conversation's prefix is cached. Never raises."""
+        told = usage.cache_reported and not usage.estimated and compressed.tokens_after > 0
+        if not told or not compressed.conversation or compressed.prefix_tokens < LEAST_CACHED_TOKENS:
+            return
+        expected = compressed.prefix_tokens * usage.input_tokens / compressed.tokens_after
+        seen = min(1.0, usage.cached_input_tokens / expected) if expected > 0 else 0.0
+        before = compressed.observed_hit_rate
+        # A prefix that had gone cold, or that we broke, says nothing of a warm one.
+        if compressed.broken_prefix_tokens or (seen == 0 and compressed.prefix_hit_rate < 0.5):
+            seen = before if before is not None else seen
+        rate = seen if before is None else (before + seen) / 2
+        await self._prefixes.note(compressed.conversation, Sighting(round(rate, 4)))
+
+    async def close(self) -> None:
+        """Drops scoring that goes on in the background. Engine and store are the caller's to close."""
+        await self._scores.close()
+
+    def _budget(
+        self,
+        request: ParsedRequest,
+        caller: Caller,
+        match: Match,
+        model: ModelConfig,
+        price: Price,
+        spent: Spent,
+    ) -> tuple[Callable[[int, int, str], Plan], int | None]:
+        """`plan_budget` with all that this request fixes, and the tokens that its input must fit into."""
+        wish = parse_wish(request.headers.get("x-terse-compress")) if caller.may_override else ClientWish()
+        window = model.context_window or price.context_window
+        room = max(1, window - (request.max_output_tokens or 0)) if window else None
+        at = datetime.fromtimestamp(self._clock(), UTC)
+
+        def budget(compressible: int, total: int, seed: str) -> Plan:
+            return plan_budget(
+                match.policy,
+                compressible_tokens=compressible,
+                total_tokens=total,
+                wish=wish,
+                spent_share=spent.share,
+                pressure=caller.team.pressure,
+                context_window=room,
+                draw=draw_of(seed),
+                at=at,
+            )
+
+        return budget, min([limit for limit in (match.policy.max_input_tokens, room) if limit], default=None)
+
+    async def _run(self, job: Job) -> Compressed:
+        first = job.budget(0, 0, "")
+        if job.request.surface == "embeddings":
+            return await self._unchanged(job, "off", _no_plan("surface"))
+        if first.reason in _UNTOUCHED:
+            return await self._unchanged(job, "off", first)
+        size = len(job.request.body)
+        # No tokenizer makes more than one token of a byte: this is too small without a look at it.
+        if size < job.policy.trigger_tokens and (job.limit is None or size < job.limit):
+            return await self._unchanged(
+                job, "skipped", replace(first, compress=False, reason="below-trigger")
+            )
+        past = await self._look_back(job)
+        outcome = await self._reformer.reform(job, past)
+        return await self._sender.send(job, past, outcome, self._clock())
+
+    async def _look_back(self, job: Job) -> Past:
+        mode = "audit" if job.policy.mode == "audit" else "on"
+        space = f"{job.request.model}\0{job.request.surface}\0{mode}"
+        conversation, chain = await at_work(job.large, _read_and_hash, job, space)
+        job.watch.lap("read")
+        known = await self._prefixes.look_up(chain)
+        job.watch.lap("look_up")
+        history = sort_messages(conversation, chain, known, job.policy.trigger_tokens)
+        fixed = await self._counts.count_many([_fixed_text(conversation)], job.counter)
+        tokens = fixed[0] + _MESSAGE_TOKENS * len(conversation.messages)
+        job.watch.lap("count")
+        return Past(conversation, chain, known, history, tokens)
+
+    async def _unchanged(self, job: Job, status: Status, plan: Plan) -> Compressed:
+        """The client's bytes, counted; nothing is looked up or remembered."""
+        conversation = await at_work(job.large, read_conversation, job.request)
+        texts = [slot.text for message in conversation.messages for slot in message.slots]
+        if job.request.surface == "embeddings":
+            texts = _embedding_texts(job.request.raw.get("input"))
+        counts = await self._counts.count_many([*texts, _fixed_text(conversation)], job.counter)
+        tokens = sum(counts) + _MESSAGE_TOKENS * len(conversation.messages)
+        job.watch.lap("count")
+        result = _untouched(job.request, status, plan, job.watch)
+        return replace(result, tokens_before=tokens, tokens_after=tokens)
+
+
+def _read_and_hash(job: Job, space: str) -> tuple[Conversation, Chain]:
+    conversation = read_conversation(job.request)
+    return conversation, chain_of(conversation, job.salt, space)
+
+
+def _fixed_text(conversation: Conversation) -> str:
+    """What stands before the messages, as text to be counted."""
+    try:
+        return orjson.dumps(conversation.fixed).decode() if conversation.fixed else ""
+    except orjson.JSONEncodeError:
+        return repr(conversation.fixed)
+
+
+def _embedding_texts(given: Any) -> list[str]:
+    if isinstance(given, str):
+        return [given]
+    return [text for text in given if isinstance(text, str)] if isinstance(given, Sequence) else []
+
+
+def _no_plan(reason: str) -> Plan:
+    return Plan(compress=False, mode="off", target=0, keep=1.0, reason=reason)
+
+
+def _untouched(request: ParsedRequest, status: Status, plan: Plan, watch: Watch) -> Compressed:
+    return Compressed(
+        body=request.body,
+        status=status,
+        skip_reason=plan.reason,
+        plan=plan,
+        tokens_before=0,
+        tokens_after=0,
+        cache="none",
+        overhead_ms=watch.total_ms,
+        timings=dict(watch.steps),
+    )
