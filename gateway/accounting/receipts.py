@@ -1,0 +1,159 @@
+"""Receipts: what a request cost, what it would have cost uncompressed, and what was saved; less than nothing
+at times.
+
+The counterfactual is the same request with the prompt cache that it would have had. Where shortening broke a
+prefix that the upstream had cached, or made a prompt too small to be cached, the bill shows it and the
+counterfactual does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gateway.compression.planner import LEAST_CACHED_TOKENS
+from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Receipt, Usage
+from policies import Match
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and what became of it."""
+
+    request_id: str
+    request: ParsedRequest
+    caller: Caller
+    match: Match
+    compressed: Compressed
+    upstream: str
+    price: Price
+    status_code: int
+    upstream_ms: float
+    first_byte_ms: float
+    outcome: str = "ok"  # ok, upstream-error, client-left, ...
+
+
+def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
+    """The receipt of one exchange, at this moment."""
+    compressed, request = exchange.compressed, exchange.request
+    billed = cost_of(usage, exchange.price)
+    # What was never billed (an upstream's error) would not have been billed uncompressed either.
+    full = cost_of(uncompressed_usage(compressed, usage), exchange.price) if usage.input_tokens else billed
+    return Receipt(
+        request_id=exchange.request_id,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        team=exchange.caller.team.name,
+        key_id=exchange.caller.key_id,
+        route=exchange.match.route,
+        policy=exchange.match.policy.name,
+        model=request.model,
+        upstream=exchange.upstream,
+        surface=request.surface,
+        status_code=exchange.status_code,
+        compression=compressed.status,
+        skip_reason=compressed.skip_reason,
+        cache=compressed.cache,
+        tokens_before=compressed.tokens_before,
+        tokens_after=compressed.tokens_after,
+        usage=usage,
+        cost_usd=billed,
+        counterfactual_usd=full,
+        saved_usd=full - billed,
+        overhead_ms=compressed.overhead_ms,
+        upstream_ms=exchange.upstream_ms,
+        first_byte_ms=exchange.first_byte_ms,
+        stream=request.stream,
+        match=exchange.match.reason,
+        outcome=exchange.outcome,
+        holdout=compressed.plan.reason == "holdout",
+        frozen_messages=compressed.frozen_messages,
+        broken_prefix_tokens=compressed.broken_prefix_tokens,
+        compacted=compressed.compacted,
+    )
+
+
+def cost_of(usage: Usage, price: Price) -> float:
+    """USD of one request. A cache price that is not known is that of plain input."""
+    read, write = price.cache_read or price.input, price.cache_write or price.input
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - cached)
+    plain = usage.input_tokens - cached - written
+    return plain * price.input + cached * read + written * write + usage.output_tokens * price.output
+
+
+def uncompressed_usage(compressed: Compressed, usage: Usage) -> Usage:
+    """What the upstream would have reported for the client's own bytes: more input, the same output.
+
+    Our token counts are scaled to the upstream's own (its tokenizer may be another).
+    """
+    if compressed.tokens_before == compressed.tokens_after and not compressed.broken_prefix_tokens:
+        return usage
+    scale = min(2.0, max(0.5, usage.input_tokens / max(1, compressed.tokens_after)))
+    total = usage.input_tokens + round((compressed.tokens_before - compressed.tokens_after) * scale)
+    cached = min(total, _cached_uncompressed(compressed, usage, scale))
+    written = 0
+    if usage.cache_write_tokens:  # all that is not read is written, but for what the bill shows as neither
+        plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+        written = max(0, total - cached - plain)
+    return Usage(
+        input_tokens=total,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        estimated=usage.estimated,
+        cache_reported=usage.cache_reported,
+    )
+
+
+def _cached_uncompressed(compressed: Compressed, usage: Usage, scale: float) -> int:
+    """Tokens that the upstream would have read from its cache, had the conversation never been shortened."""
+    sent, original = compressed.prefix_tokens * scale, compressed.prefix_original_tokens * scale
+    told = usage.cached_input_tokens
+    if original < LEAST_CACHED_TOKENS:
+        return told  # no conversation before this request: what was read is what all requests share
+    expected = compressed.prefix_hit_rate * original
+    if compressed.broken_prefix_tokens:
+        return round(max(told, expected))
+    if sent < LEAST_CACHED_TOKENS:
+        return round(max(told, expected))  # shortened below what is cached at all
+    within = min(told, sent)
+    return round(within / sent * original + told - within)
+
+
+def receipt_headers(
+    compressed: Compressed, *, policy: str, receipt: Receipt | None = None, price: Price | None = None
+) -> dict[str, str]:
+    """The `x-terse-*` headers of a reply.
+
+    With the receipt the figures are those billed. Streams send their headers before anything is billed:
+    without a receipt, cost and saving are those of the input alone at this price, and `x-terse-estimated`
+    says so.
+    """
+    headers = {
+        "x-terse-tokens-before": str(compressed.tokens_before),
+        "x-terse-tokens-after": str(compressed.tokens_after),
+        "x-terse-tokens-saved": str(compressed.tokens_before - compressed.tokens_after),
+        "x-terse-compression": compressed.status,
+        "x-terse-cache": compressed.cache,
+        "x-terse-policy": policy,
+        "x-terse-overhead-ms": f"{compressed.overhead_ms:.1f}",
+    }
+    if compressed.skip_reason:
+        headers["x-terse-skip-reason"] = compressed.skip_reason
+    if receipt is not None:
+        headers["x-terse-cost-usd"] = _dollars(receipt.cost_usd)
+        headers["x-terse-saved-usd"] = _dollars(receipt.saved_usd)
+    elif price is not None:
+        cached = round(compressed.prefix_hit_rate * compressed.prefix_tokens)
+        usage = Usage(compressed.tokens_after, cached, cache_reported=True)
+        cost = cost_of(usage, price)
+        headers["x-terse-cost-usd"] = _dollars(cost)
+        headers["x-terse-saved-usd"] = _dollars(cost_of(uncompressed_usage(compressed, usage), price) - cost)
+        headers["x-terse-estimated"] = "true"
+    # A policy's name may hold any letter; a header may not.
+    return {name: value.encode("ascii", "replace").decode() for name, value in headers.items()}
+
+
+def _dollars(amount: float) -> str:
+    return f"{amount:.8f}"
