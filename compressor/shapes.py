@@ -76,3 +76,4 @@ class Shortened:
     tokens_after: int
     tokenizer: str
     decisions: tuple[WordDecision, ...] = ()  # only with explain=True
+    note: str = ""  # why the text stayed whole although it should have been shortened

@@ -149,10 +149,7 @@ def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
     codes[numeric] = code
     text, starts, ends = words.text, words.starts, words.ends
     for index in np.flatnonzero(numeric[:-1] & ~numeric[1:]) + 1:
-        if (
-            ends[index] - starts[index] < 14
-            and text[starts[index] : ends[index]].strip(STRIP).lower() in _UNITS
-        ):
+        if text[starts[index] : min(ends[index], starts[index] + 16)].strip(STRIP).lower() in _AFTER_NUMBER:
             codes[index] = code
     for index in np.flatnonzero(numeric[1:] & ~numeric[:-1]):
         if text[starts[index] : min(ends[index], starts[index] + 16)].lower() in _BEFORE_NUMBER:

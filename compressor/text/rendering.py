@@ -1,0 +1,209 @@
+"""Puts a shortened text together from slices of the original.
+
+Between two kept words that stood next to each other, the space between them comes along as it was. Where
+words went, one line break stays if there was one (two for a paragraph), with the indentation of the line that
+follows; else one space if there was any. Nothing is ever inserted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.shapes import Span
+from compressor.text.characters import Char, char_table, codepoints
+from compressor.text.words import Words
+
+_NONE = -1
+_SPACED_LETTERS = (Char.OTHER, Char.DIGIT, Char.TRAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """What stands between the words of one text; all arrays have shape [words]."""
+
+    words: Words
+    lines: NDArray[np.int32]  # gaps with a line break up to and including the one before this word
+    paragraphs: NDArray[np.int32]  # likewise, of two line breaks and more
+    spaces: NDArray[np.int32]  # likewise, of any space
+    line_first: NDArray[np.int32]  # first word of this word's line
+    paragraph_first: NDArray[np.int32]  # last word up to this one that follows a paragraph break
+    space_before: NDArray[np.int32]  # place of the last space character up to this word
+    break_at: NDArray[np.int32]  # where the last line break before this word (if it begins a line) starts
+    two_breaks_at: NDArray[np.int32]  # where the last two start, if there are two
+    first_break: NDArray[np.int32]  # the first line break before this word, if any: its start
+    sticks_left: NDArray[np.bool_]  # begins with a letter or digit of a spaced script
+    sticks_right: NDArray[np.bool_]  # ends with one
+    all_breaks: bool  # keep every line break (`force_tokens` has "\n")
+
+
+def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
+    """Everything that rendering needs to know about the spaces of a text, computed once."""
+    points = codepoints(words.text)
+    breaks = np.flatnonzero(points == 10)
+    starts = words.starts
+    upto = np.searchsorted(breaks, starts)
+    count = np.diff(upto, prepend=0)
+    begins_line = count >= 1
+    padded = np.concatenate(([_NONE, _NONE], breaks))
+    break_at = np.where(begins_line, padded[upto + 1], _NONE)
+    two_breaks_at = np.where(count >= 2, padded[upto], _NONE)
+    first_break = np.where(begins_line, padded[np.minimum(upto - count + 2, len(padded) - 1)], _NONE)
+    gap = starts - np.concatenate(([0], words.ends[:-1]))
+    indices = np.arange(len(words), dtype=np.int32)
+    has_space = gap > 0
+    if len(words):
+        has_space[0] = False
+    classes = char_table()[points]
+
+    def sticks(at: NDArray[np.int32]) -> NDArray[np.bool_]:
+        found = np.isin(classes[at], _SPACED_LETTERS)
+        letters = [words.text[place].isalnum() or words.text[place] == "%" for place in at[found].tolist()]
+        found[found] = letters
+        return found
+
+    # Only words that touch a neighbour can be glued; most texts have few.
+    touches = np.flatnonzero(~has_space)
+    sticks_left, sticks_right = np.zeros(len(words), bool), np.zeros(len(words), bool)
+    near = np.unique(np.concatenate((touches, touches - 1, touches + 1)))
+    near = near[(near >= 0) & (near < len(words))]
+    sticks_left[near] = sticks(starts[near])
+    sticks_right[near] = sticks(words.ends[near] - 1)
+    return Spacing(
+        words=words,
+        lines=np.cumsum(begins_line, dtype=np.int32),
+        paragraphs=np.cumsum(count >= 2, dtype=np.int32),
+        spaces=np.cumsum(has_space, dtype=np.int32),
+        line_first=np.maximum.accumulate(np.where(begins_line, indices, 0)).astype(np.int32),
+        paragraph_first=np.maximum.accumulate(np.where(count >= 2, indices, 0)).astype(np.int32),
+        space_before=np.maximum.accumulate(np.where(has_space, starts - 1, 0)).astype(np.int32),
+        break_at=_with_carriage_return(points, break_at),
+        two_breaks_at=_with_carriage_return(points, two_breaks_at),
+        first_break=_with_carriage_return(points, first_break),
+        sticks_left=sticks_left,
+        sticks_right=sticks_right,
+        all_breaks=all_breaks,
+    )
+
+
+def _with_carriage_return(points: NDArray[np.uint32], at: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Moves each place of a line feed before its carriage return, where there is one."""
+    moved = at.copy()
+    here = np.flatnonzero(at > 0)
+    returns = points[at[here] - 1] == 13
+    moved[here[returns]] -= 1
+    return moved.astype(np.int32)
+
+
+def bridge_gaps(spacing: Spacing, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`keep`, and the words without which two kept ones would run into each other ("PythonJava")."""
+    kept = np.flatnonzero(keep)
+    left, right = kept[:-1], kept[1:]
+    glued = (
+        (right > left + 1)
+        & (spacing.spaces[left] == spacing.spaces[right])
+        & spacing.sticks_right[left]
+        & spacing.sticks_left[right]
+    )
+    if not glued.any():
+        return keep
+    bridged = keep.copy()
+    bridged[right[glued] - 1] = True
+    return bridge_gaps(spacing, bridged)
+
+
+def kept_slices(
+    spacing: Spacing,
+    keep: NDArray[np.bool_],
+    tails: NDArray[np.bool_] | None = None,
+    tail_starts: NDArray[np.int32] | None = None,
+) -> NDArray[np.int64]:
+    """The slices of the original that the shortened text consists of, shape [slices, 2], in order.
+
+    `tails` marks dropped words whose end (from `tail_starts` on) stays.
+    """
+    words = spacing.words
+    length = len(words.text)
+    if bool(keep.all()):
+        return np.asarray([[0, length]] if length else np.zeros((0, 2)), np.int64)
+    emitted = keep if tails is None else keep | tails
+    chosen = np.flatnonzero(emitted)
+    if not len(chosen):
+        return np.zeros((0, 2), np.int64)
+    slices = np.zeros((len(chosen), 3, 2), np.int64)
+    slices[:, 2, 0] = words.starts[chosen]
+    slices[:, 2, 1] = words.ends[chosen]
+    _fill_gaps(spacing, chosen, slices)
+    if tails is not None and tail_starts is not None:
+        cut = ~keep[chosen]
+        slices[cut, 2, 0] = tail_starts[chosen[cut]]
+        slices[cut, :2] = 0  # punctuation goes right behind what stands before it
+    flat = slices.reshape(-1, 2)
+    if chosen[-1] == len(words) - 1:
+        flat = np.concatenate((flat, [[words.ends[-1], length]]))
+    flat = flat[flat[:, 0] < flat[:, 1]]
+    if spacing.all_breaks:
+        flat = _with_all_breaks(words.text, flat)
+    joined = np.ones(len(flat), bool)
+    joined[1:] = flat[1:, 0] != flat[:-1, 1]
+    merged = flat[joined]
+    merged[:, 1] = flat[np.append(np.flatnonzero(joined)[1:] - 1, len(flat) - 1), 1]
+    return merged
+
+
+def _fill_gaps(spacing: Spacing, chosen: NDArray[np.int64], slices: NDArray[np.int64]) -> None:
+    """Fills the two slices of space that may stand before each chosen word."""
+    words = spacing.words
+    left, right = chosen[:-1], chosen[1:]
+    gap = slices[1:]
+    next_to = right == left + 1
+    line_first = spacing.line_first[right]
+    breaks = (spacing.lines[right] > spacing.lines[left]) & ~next_to
+    spaces = (spacing.spaces[right] > spacing.spaces[left]) & ~next_to & ~breaks
+    gap[next_to, 1, 0] = words.ends[left[next_to]]
+    gap[next_to, 1, 1] = words.starts[right[next_to]]
+    gap[spaces, 1, 0] = spacing.space_before[right[spaces]]
+    gap[spaces, 1, 1] = spacing.space_before[right[spaces]] + 1
+    gap[breaks, 1, 0] = spacing.break_at[line_first[breaks]]
+    gap[breaks, 1, 1] = words.starts[line_first[breaks]]
+    paragraph = breaks & (spacing.paragraphs[right] > spacing.paragraphs[left])
+    at = spacing.paragraph_first[right]
+    here = paragraph & (at == line_first)
+    gap[here, 1, 0] = spacing.two_breaks_at[at[here]]
+    earlier = paragraph & (at != line_first)
+    gap[earlier, 0, 0] = spacing.first_break[at[earlier]]
+    carriage = _break_lengths(words.text, gap[earlier, 0, 0])
+    gap[earlier, 0, 1] = gap[earlier, 0, 0] + carriage
+    if chosen[0] == 0:
+        slices[0, 1] = (0, words.starts[0])
+    else:
+        first = int(spacing.line_first[chosen[0]])
+        place = int(spacing.break_at[first])
+        indent = place + int(_break_lengths(words.text, np.asarray([place]))[0]) if place >= 0 else 0
+        slices[0, 1] = (indent, words.starts[first])
+
+
+def _break_lengths(text: str, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray([2 if text[place] == "\r" else 1 for place in places.tolist()], np.int64)
+
+
+def _with_all_breaks(text: str, flat: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The slices, and every line break that none of them holds."""
+    breaks = np.flatnonzero(codepoints(text) == 10)
+    covering = np.searchsorted(flat[:, 0], breaks, "right") - 1
+    missing = breaks[(covering < 0) | (flat[covering, 1] <= breaks)]
+    together = np.concatenate((flat, np.stack((missing, missing + 1), axis=1)))
+    ordered: NDArray[np.int64] = together[np.argsort(together[:, 0], kind="stable")]
+    return ordered
+
+
+def as_spans(slices: NDArray[np.int64]) -> tuple[Span, ...]:
+    """Slices as public spans."""
+    return tuple(Span(start, end) for start, end in slices.tolist())
+
+
+def render(text: str, slices: NDArray[np.int64]) -> str:
+    """The slices of a text, put together."""
+    return "".join([text[start:end] for start, end in slices.tolist()])

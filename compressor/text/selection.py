@@ -1,0 +1,144 @@
+"""The order in which words are kept: coarse to fine, then by one threshold over everything.
+
+`plan_levels` is the rule that says which units are chosen before words, and `keep_order` turns scores into
+one order of all words that may go. A budget keeps the beginning of that order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+LevelName = Literal["document", "paragraph", "sentence"]
+
+# Chosen on development questions (EM of a small reader): sentences up to one and a half times the budget and
+# then words inside them beat words alone; whole sentences ranked by the question beat both as soon as the
+# budget holds a few of them.
+WORDS_ALONE_FROM = 0.7  # share kept from which deleting words alone hurts less than losing sentences
+FEWEST_SENTENCES = 4  # fewer: there is nothing to choose between
+SENTENCE_SLACK = 1.5  # sentences are taken until they hold this many times the budget
+PARAGRAPH_SLACK = 2.0
+DOCUMENT_SLACK = 3.0
+FEWEST_PARAGRAPHS = 24
+FEWEST_DOCUMENTS = 8
+LONG_TEXT = 4_000  # tokens from which paragraphs and documents are chosen first
+WHOLE_SENTENCES_FROM = 2.0  # with a question: sentences that the budget must hold to leave them whole
+KEEP_WEIGHT = 0.5  # of the encoder's score beside the question's, both as z-scores
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Units of this kind are taken, best first, until they hold `slack` times the budget."""
+
+    name: LevelName
+    slack: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the rule looks at. Tokens are those of the target model."""
+
+    tokens: int
+    sentences: int
+    paragraphs: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """All words of all passages, one array a property, shape [words]; units are numbered over passages."""
+
+    scores: NDArray[np.float32]  # 0..255
+    costs: NDArray[np.float32]  # tokens
+    free: NDArray[np.bool_]  # may go
+    sentence: NDArray[np.int64]
+    paragraph: NDArray[np.int64]
+    document: NDArray[np.int64]
+    relevance: NDArray[np.float32] | None  # to the question
+
+
+@dataclass(frozen=True, slots=True)
+class KeepOrder:
+    """`order`: indices of free words, best first. `tier`: 0 for words whose units were chosen."""
+
+    order: NDArray[np.int64]  # shape [free words]
+    tier: NDArray[np.int8]  # shape [words]
+
+
+def plan_levels(sizes: Sizes, keep: float, *, asked: bool) -> tuple[Level, ...]:
+    """Which units are chosen before words; empty: words alone. `keep` is the share of tokens that stays."""
+    if sizes.sentences < FEWEST_SENTENCES:
+        return ()
+    if asked:
+        whole = sizes.sentences * keep >= WHOLE_SENTENCES_FROM
+        return (Level("sentence", 1.0 if whole else SENTENCE_SLACK),)
+    if keep >= WORDS_ALONE_FROM:
+        return ()
+    levels: list[Level] = []
+    if sizes.tokens >= LONG_TEXT:
+        if sizes.documents >= FEWEST_DOCUMENTS:
+            levels.append(Level("document", DOCUMENT_SLACK))
+        if sizes.paragraphs >= FEWEST_PARAGRAPHS and sizes.sentences >= 2 * sizes.paragraphs:
+            levels.append(Level("paragraph", PARAGRAPH_SLACK))
+    levels.append(Level("sentence", SENTENCE_SLACK))
+    return tuple(levels)
+
+
+def keep_order(columns: Columns, budget: float, levels: tuple[Level, ...]) -> KeepOrder:
+    """Orders the free words. `budget` is what they may cost together. Ties go to the earlier word."""
+    words = len(columns.scores)
+    tier = np.zeros(words, np.int8)
+    rank = np.zeros(words, np.int64)  # of the word's unit, where the unit decides before the word
+    candidate = columns.free.copy()
+    for index, level in enumerate(levels):
+        unit: NDArray[np.int64] = getattr(columns, level.name)
+        if columns.costs[candidate].sum() <= level.slack * budget:
+            continue
+        unit_rank, chosen = _choose_units(columns, unit, candidate, level.slack * budget)
+        dropped = candidate & ~chosen[unit]
+        tier[dropped] = len(levels) - index
+        rank[dropped] = unit_rank[unit[dropped]]
+        if level.slack <= 1.0:  # whole units: inside the chosen ones too, unit after unit
+            kept = candidate & chosen[unit]
+            rank[kept] = unit_rank[unit[kept]]
+        candidate &= chosen[unit]
+    free = np.flatnonzero(columns.free)
+    # lexsort is stable and sorts by the last key first.
+    order = free[np.lexsort((-columns.scores[free], rank[free], tier[free]))]
+    return KeepOrder(order, tier)
+
+
+def _choose_units(
+    columns: Columns, unit: NDArray[np.int64], candidate: NDArray[np.bool_], limit: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rank of each unit (0 is best), and whether it is among the best that hold `limit` tokens."""
+    count = int(unit.max()) + 1
+    value = _unit_values(columns, unit, count)
+    cost = np.bincount(unit[candidate], columns.costs[candidate], count)
+    order = np.argsort(-value, kind="stable")
+    rank = np.empty(count, np.int64)
+    rank[order] = np.arange(count)
+    before = np.cumsum(cost[order]) - cost[order]
+    chosen = np.zeros(count, bool)
+    chosen[order] = before < limit  # the unit that crosses the limit is in: words inside it make it fit
+    return rank, chosen
+
+
+def _unit_values(columns: Columns, unit: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """How good each unit is: its words' mean score, and its relevance when there is a question."""
+    weights = columns.costs + 0.5  # words inside a longer token cost nothing, yet count
+    total = np.maximum(np.bincount(unit, weights, count), 1e-9)
+    value: NDArray[np.float64] = np.bincount(unit, weights * columns.scores, count) / total
+    if columns.relevance is None:
+        return value
+    relevance = np.bincount(unit, weights * columns.relevance, count) / total
+    return _standardised(relevance) + KEEP_WEIGHT * _standardised(value)
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    spread = float(values.std())
+    centred: NDArray[np.float64] = values - values.mean()
+    return centred / spread if spread > 1e-9 else centred * 0.0
