@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from policies.shapes import Policy, Route, Team
+from policies.shapes import Budget, Limits, Policy, Route, Team
 
 
 class Secret(str):
@@ -61,6 +61,8 @@ class ModelConfig:
     cache_read_price: float | None = None
     cache_write_price: float | None = None
     context_window: int | None = None
+    budgets: tuple[Budget, ...] = ()  # of all teams together on this model
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
