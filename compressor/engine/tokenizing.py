@@ -96,10 +96,10 @@ def code_points(text: str) -> NDArray[np.uint32]:
 
 
 def cut_pieces(codes: NDArray[np.uint32], start: int, end: int) -> list[tuple[int, int]]:
-    """`codes[start:end]` as spans of at most PIECE_CHARS, cut before whitespace, at a newline if there is one.
+    """`codes[start:end]` as spans of at most PIECE_CHARS, cut before whitespace, if need be anywhere.
 
-    Every family of tokenizers splits at whitespace first and leaves it with what follows, so cutting before it
-    changes no token. Text without any (Chinese, base64) is cut at PIECE_CHARS; the tokens there may differ.
+    Every family of tokenizers splits at whitespace first and leaves it with what follows, so cutting before
+    it changes no token. Text without any (Chinese, base64) is cut at PIECE_CHARS; tokens there may differ.
     """
     spans = []
     while end - start > PIECE_CHARS:

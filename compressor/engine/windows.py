@@ -132,7 +132,7 @@ def _window(
     bounds: tuple[int, int, int, int],
     shape: WindowShape,
 ) -> Window | None:
-    """The window over tokens [before, after) that judges the words of [start, end); None if there are none."""
+    """The window over tokens [before, after) that judges the words of [start, end); None without any."""
     before, start, end, after = bounds
     first, last = owners[0][start:end], owners[1][start:end]
     overlap = np.maximum(last - first + 1, 0)

@@ -13,7 +13,7 @@ from compressor.engine.engine import Ranking
 from compressor.errors import ModelLoadFailed
 
 # Families whose first position is pad_token_id + 1, as RoBERTa's.
-_SHIFTED_POSITIONS = frozenset(
+SHIFTED_POSITIONS = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "longformer", "mpnet"}
 )
 _KEEP_NAMES = frozenset({"keep", "kept", "preserve", "preserved", "retain", "include"})
@@ -95,7 +95,7 @@ def fingerprint_files(folder: Path, *facts: object) -> str:
 
 def _max_tokens(family: str, config: Mapping[str, Any]) -> int:
     positions = int(config.get("max_position_embeddings") or _DEFAULT_WINDOW)
-    if family in _SHIFTED_POSITIONS:
+    if family in SHIFTED_POSITIONS:
         positions -= int(config.get("pad_token_id") or 0) + 1
     return min(positions, _LONGEST_WINDOW)
 

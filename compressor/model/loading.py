@@ -13,7 +13,9 @@ from compressor.engine.scorer import Scorer
 from compressor.engine.tokenizing import TextTokenizer
 from compressor.engine.windows import WindowShape
 from compressor.errors import ModelLoadFailed
+from compressor.model.compact import is_compact, read_compact, read_tokenizer
 from compressor.model.description import ModelDescription, describe_model, fingerprint_files
+from compressor.model.weights import is_bert_shaped, read_weights
 
 DEFAULT_FOLDER = Path(__file__).parent.parent / "weights" / "default"
 _NEEDS_TORCH = "needs torch and transformers: pip install 'terse-gateway[torch]'"
@@ -109,10 +111,12 @@ def choose_device(wish: str) -> str:
 def load_tokenizer(model: ModelDescription) -> TextTokenizer:
     """The folder's fast tokenizer. Raises ModelLoadFailed when it has none."""
     path = model.folder / "tokenizer.json"
-    if path.is_file():
+    if is_compact(model.folder) or path.is_file():
         from tokenizers import Tokenizer
 
         try:
+            if is_compact(model.folder):
+                return TextTokenizer(Tokenizer.from_str(read_tokenizer(model.folder)))
             return TextTokenizer(Tokenizer.from_file(str(path)))
         except Exception as error:  # noqa: BLE001 - the Rust side raises plain Exception
             raise ModelLoadFailed(f"{path}: {error}") from None
@@ -131,11 +135,29 @@ def load_tokenizer(model: ModelDescription) -> TextTokenizer:
 def _open_scorer(
     model: ModelDescription, device: str, config: CompressorConfig, windowing: tuple[int, int]
 ) -> Scorer:
+    kind = device.partition(":")[0]
+    if device == "cpu" and _reads_without_torch(model) and find_spec("openvino") is not None:
+        from compressor.model.openvino_scorer import OpenVinoScorer, choose_precision
+
+        weights = read_compact(model) if is_compact(model.folder) else read_weights(model)
+        return OpenVinoScorer(
+            weights,
+            keep_label=model.keep_label,
+            precision=choose_precision(config.precision),
+            fingerprint=fingerprint_files(model.folder, "openvino", windowing),
+            threads=config.threads,
+        )
     _require_torch(str(model.folder))
     from compressor.model.transformers_scorer import load_transformers_scorer
 
-    fingerprint = fingerprint_files(model.folder, "transformers", device.partition(":")[0], windowing)
+    fingerprint = fingerprint_files(model.folder, "transformers", kind, windowing)
     return load_transformers_scorer(model, device, config, fingerprint)
+
+
+def _reads_without_torch(model: ModelDescription) -> bool:
+    if not is_bert_shaped(model):
+        return False
+    return is_compact(model.folder) or (model.folder / "model.safetensors").is_file()
 
 
 def _require_torch(what: str) -> None:
