@@ -89,3 +89,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 def read_environment(name: str) -> str | None:
     """The value behind `env/NAME` in terse.yaml; None when the variable is unset."""
     return os.environ.get(name)
+
+
+def set_environment(values: Mapping[str, str]) -> None:
+    """Sets variables that a library reads at its import (litellm, prometheus-client); before that import."""
+    os.environ.update(values)

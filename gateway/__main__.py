@@ -1,0 +1,5 @@
+"""`python -m gateway` is `terse`."""
+
+from gateway.cli import main
+
+main()

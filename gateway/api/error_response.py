@@ -1,0 +1,54 @@
+"""Any failure as an HTTP response in the shape of the surface that was called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.receiving import Send
+from gateway.chat.event_stream import error_body
+from gateway.errors import GatewayError
+from gateway.shapes import Surface
+
+
+async def send_error(
+    send: Send,
+    surface: Surface | None,
+    error: GatewayError,
+    request_id: str,
+    more_headers: Iterable[tuple[str, str]] = (),
+) -> None:
+    """The whole response."""
+    body = orjson.dumps(error_body(surface, error, request_id))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode("latin-1")),
+    ]
+    for name, value in (*error.headers.items(), *more_headers):
+        headers.append((name.encode("latin-1"), value.encode("latin-1")))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """For Starlette's handlers: our errors, and its own (unknown path, wrong method)."""
+    if isinstance(error, HTTPException):
+        shown = GatewayError(_HTTP_TEXTS.get(error.status_code, str(error.detail)))
+        shown.status, shown.type = error.status_code, "invalid_request_error"
+        shown.code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+        shown.headers = dict(error.headers or {})
+    elif isinstance(error, GatewayError):
+        shown = error
+    else:
+        raise error
+    surface: Surface | None = "messages" if request.url.path.startswith("/v1/messages") else None
+    body = orjson.dumps(error_body(surface, shown))
+    return Response(body, shown.status, headers=shown.headers, media_type="application/json")
+
+
+_HTTP_TEXTS = {404: "there is nothing at this path", 405: "this path does not take this method"}

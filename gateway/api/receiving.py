@@ -1,0 +1,97 @@
+"""An HTTP request, read: its headers by name, its body under the limit and decoded."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from gateway.errors import BadRequest, BodyTooLarge
+from gateway.exchange import Received
+from gateway.shapes import Surface
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# 15 + 32 lets zlib tell gzip from zlib by itself.
+_EITHER_ZLIB_OR_GZIP = 47
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class ClientLeft(Exception):
+    """The client hung up before its request was complete."""
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's `x-request-id` when it is a plain word, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(given):
+                return given
+    return uuid.uuid4().hex
+
+
+async def receive_request(
+    surface: Surface, scope: Scope, receive: Receive, request_id: str, max_body_bytes: int
+) -> Received:
+    """The whole request. Raises BodyTooLarge, BadRequest for an encoding that cannot be read, ClientLeft."""
+    started = time.perf_counter()
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    named = dict(reversed(headers))  # the first of duplicates counts
+    body = await read_body(named, receive, max_body_bytes)
+    encoding = named.get("content-encoding", "").strip().lower()
+    wire = None
+    if encoding not in ("", "identity"):
+        wire, body = body, _decode(body, encoding, max_body_bytes)
+    return Received(surface, scope["path"], headers, named, body, request_id, started, wire)
+
+
+async def read_body(named: dict[str, str], receive: Receive, max_body_bytes: int) -> bytes:
+    """The body as it came. Raises BodyTooLarge (at once, where the length is announced), ClientLeft."""
+    announced = named.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        whole: bytes = message.get("body", b"")
+        if len(whole) > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        return whole
+    parts: list[bytes] = []
+    size = 0
+    while message["type"] == "http.request":
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+    raise ClientLeft
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {limit} bytes")
+
+
+def _decode(body: bytes, encoding: str, limit: int) -> bytes:
+    """A compressed body; a small one that grows beyond the limit is refused before it is unpacked."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise BadRequest(f"content-encoding: expected gzip, deflate or identity, got {encoding!r}")
+    decoder = zlib.decompressobj(_EITHER_ZLIB_OR_GZIP)
+    try:
+        decoded = decoder.decompress(body, limit + 1)
+    except zlib.error:
+        raise BadRequest(f"the body is no valid {encoding}") from None
+    if len(decoded) > limit or decoder.unconsumed_tail:
+        raise _too_large(limit)
+    if not decoder.eof:
+        raise BadRequest(f"the body is no complete {encoding}")
+    return decoded

@@ -1,0 +1,139 @@
+"""Everything that one worker keeps open, in one place; and what a reload replaces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from compressor.config import CompressorConfig
+from compressor.engine.protocol import ScoringEngine
+from compressor.startup import open_engine
+from gateway.access.admission import Admission
+from gateway.access.callers import Callers
+from gateway.accounting.prices import Prices
+from gateway.compression.shortening import Shortener
+from gateway.config import CompressorSettings, Config, ModelConfig
+from gateway.reloading import Reloader, reloading
+from gateway.settings import Settings
+from gateway.shapes import Price
+from gateway.stores.base import Stores
+from gateway.stores.open import open_stores
+from gateway.telemetry import Metrics
+from gateway.upstream.directory import Directory
+from gateway.upstream.passthrough import open_session
+from policies.match import PolicyBook
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What one configuration made; a reload swaps the whole."""
+
+    config: Config
+    directory: Directory
+    policies: PolicyBook
+    callers: Callers
+    admission: Admission
+    prices: Prices
+
+    def price_of(self, model: ModelConfig) -> Price:
+        """USD per token of this model."""
+        return self.prices.of(model, self.directory.upstream_of(model))
+
+
+@dataclass(slots=True)
+class Services:
+    """What handlers reach. `live` is read once a request, so that one request sees one configuration."""
+
+    settings: Settings
+    stores: Stores
+    engine: ScoringEngine
+    shortener: Shortener
+    session: aiohttp.ClientSession
+    metrics: Metrics
+    live: Live
+    metrics_directory: str = ""
+    reloader: Reloader | None = None
+    draining: bool = False
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Counts one request while it runs."""
+        self.metrics.in_flight.inc()
+        try:
+            yield
+        finally:
+            self.metrics.in_flight.dec()
+
+
+@asynccontextmanager
+async def open_services(
+    config: Config,
+    settings: Settings,
+    *,
+    engine: ScoringEngine | None = None,
+    metrics_directory: str = "",
+) -> AsyncIterator[Services]:
+    """Opens everything, closes it in reverse. With `engine` the caller keeps it, and closes it itself.
+
+    Raises ModelLoadFailed, and what `open_stores` raises.
+    """
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        if engine is None:
+            engine = await asyncio.to_thread(_open_engine, config.compressor)
+            stack.push_async_callback(engine.close)
+        stores = open_stores(settings, config)
+        stack.push_async_callback(stores.close)
+        session = await stack.enter_async_context(open_session())
+        shortener = Shortener(engine, stores.cache, deadline_ms=config.compressor.deadline_ms)
+        stack.push_async_callback(shortener.close)
+        live = make_live(config, settings, stores, session)
+        services = Services(settings, stores, engine, shortener, session, metrics, live, metrics_directory)
+        await stack.enter_async_context(_reloading(services))
+        yield services
+
+
+def make_live(config: Config, settings: Settings, stores: Stores, session: aiohttp.ClientSession) -> Live:
+    """What one configuration makes of the open parts."""
+    prices = Prices()
+    return Live(
+        config=config,
+        directory=Directory(config, session),
+        policies=PolicyBook(config.policies, config.routes),
+        callers=Callers(config, settings, stores.registry),
+        admission=Admission(config, stores.ledger),
+        prices=prices,
+    )
+
+
+@asynccontextmanager
+async def _reloading(services: Services) -> AsyncIterator[None]:
+    """Swaps `services.live` when terse.yaml changes. Without a file there is nothing to watch."""
+    config = services.live.config
+    if not config.file:
+        yield
+        return
+
+    async def apply(new: Config) -> None:
+        services.live = make_live(new, services.settings, services.stores, services.session)
+
+    services.reloader = Reloader(config.file, services.settings, config, apply)
+    async with reloading(services.reloader):
+        yield
+
+
+def _open_engine(settings: CompressorSettings) -> ScoringEngine:
+    if settings.url:
+        raise NotImplementedError(settings.url)
+    return open_engine(
+        CompressorConfig(
+            model=settings.model,
+            device=settings.device,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_waiting_tokens=settings.max_waiting_tokens,
+        )
+    )

@@ -1,0 +1,115 @@
+"""The server: granian's worker processes, what they share, and the signals that reach them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from gateway.config import Config
+from gateway.settings import Settings, set_environment
+
+_BACKLOG = 2048
+_COMPRESSOR_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How `terse serve` was called."""
+
+    host: str = "127.0.0.1"
+    port: int = 4000
+    workers: int = 1
+    drain_seconds: int = 60  # how long running requests may take after SIGTERM
+
+
+class _Server(MPServer):
+    """granian, but SIGHUP asks the workers to read terse.yaml again instead of replacing them."""
+
+    def signal_handler_reload(self, *_args: Any, **_kwargs: Any) -> None:
+        for worker in self.wrks:
+            if worker.inner.is_alive():
+                os.kill(worker.inner.pid, signal.SIGHUP)
+
+
+def serve(config: Config, settings: Settings, options: ServeOptions) -> None:
+    """Serves until SIGTERM or SIGINT, then lets running requests end. Blocks."""
+    with ExitStack() as stack:
+        metrics_directory = ""
+        if options.workers > 1:
+            metrics_directory = stack.enter_context(_shared_metrics())
+            if not config.compressor.url:
+                config = stack.enter_context(_one_compressor(config))
+        server = _Server(
+            "terse",
+            address=options.host,
+            port=options.port,
+            interface=Interfaces.ASGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            loop=Loops.uvloop,
+            workers=options.workers,
+            backlog=_BACKLOG,
+            log_level=LogLevels.warning,
+            respawn_failed_workers=True,
+            workers_kill_timeout=options.drain_seconds,
+        )
+        server.serve(target_loader=partial(_load_app, config, settings, metrics_directory), wrap_loader=False)
+
+
+def _load_app(config: Config, settings: Settings, metrics_directory: str) -> Any:
+    """Runs in the worker process."""
+    from gateway.app import create_app
+    from gateway.telemetry import configure_logs
+
+    configure_logs(settings.log_level)
+    return create_app(config, settings, metrics_directory=metrics_directory)
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[str]:
+    """A directory in which the workers keep their metrics; prometheus-client finds it by its variable."""
+    directory = tempfile.mkdtemp(prefix="terse-metrics-")
+    set_environment({"PROMETHEUS_MULTIPROC_DIR": directory})
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _one_compressor(config: Config) -> Iterator[Config]:
+    """One process that owns the encoder, and the configuration that points the workers at its socket."""
+    folder = tempfile.mkdtemp(prefix="terse-compressor-")
+    socket = Path(folder) / "compressor.sock"
+    settings = config.compressor
+    command = [sys.executable, "-m", "gateway", "compressor", "serve", "--socket", str(socket)]
+    command += ["--model", settings.model, "--device", settings.device]
+    process = subprocess.Popen(command)
+    try:
+        yield replace(config, compressor=replace(settings, url=f"unix://{socket}"))
+    finally:
+        process.terminate()
+        try:
+            process.wait(_COMPRESSOR_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -1,0 +1,189 @@
+"""Closes the account of one request exactly once, however it ends, and never fails it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import CompressorError
+from compressor.text.tokens import TokenCounter, counter_for
+from gateway.accounting.receipts import Exchange, receipt_headers, write_receipt
+from gateway.accounting.usage import UsageWatch
+from gateway.errors import GatewayError
+from gateway.exchange import Admitted, Answer
+from gateway.shapes import Receipt, Usage
+from gateway.telemetry import log_receipt
+from gateway.upstream.directory import Sent
+
+if TYPE_CHECKING:
+    from gateway.services import Live, Services
+
+_log = logging.getLogger(__name__)
+_EITHER_ZLIB_OR_GZIP = 47
+_CLIENT_CLOSED = 499  # nginx's status for a client that left; no client ever sees it
+
+
+class Settlement:
+    """What one admitted request used, and what becomes of its hold."""
+
+    def __init__(self, services: Services, live: Live, admitted: Admitted) -> None:
+        self.outcome = "ok"
+        self._services = services
+        self._live = live
+        self._admitted = admitted
+        self._status = 0
+        self._sent: Sent | None = None
+        self._watch: UsageWatch | None = None
+        self._receipt: Receipt | None = None
+        self._forwarded = time.perf_counter()
+        self._first_byte = 0.0
+        self._ending = b"\n\n"
+        self._closed = False
+        self._decoder: Any = None  # of zlib, when the upstream's reply is compressed
+
+    async def receive(self, sent: Sent) -> Answer:
+        """The answer for the client: whole where the upstream's is, else a stream that `feed` watches."""
+        self._first_byte = time.perf_counter()
+        self._sent, reply = sent, sent.reply
+        self._status = reply.status
+        admitted = self._admitted
+        compressed, policy = admitted.compressed, admitted.match.policy.name
+        self._watch = UsageWatch(
+            admitted.request.surface,
+            stream=reply.event_stream,
+            input_tokens=compressed.tokens_after,
+            counter=_counter(admitted),
+        )
+        if reply.header("content-encoding") in ("gzip", "deflate"):
+            self._decoder = zlib.decompressobj(_EITHER_ZLIB_OR_GZIP)
+        if reply.event_stream:
+            own = receipt_headers(compressed, policy=policy, price=self._live.price_of(sent.model))
+            return Answer(reply.status, self._headers(own), self, chunks=reply.body)
+        body = await reply.body.read()
+        self._look_at(body)
+        own = receipt_headers(compressed, policy=policy, receipt=self._write())
+        return Answer(reply.status, self._headers(own), self, body=body)
+
+    def feed(self, chunk: bytes) -> None:
+        """Looks at one chunk of the stream in passing."""
+        self._look_at(chunk)
+        self._ending = (self._ending + chunk[-4:])[-4:]
+
+    def _look_at(self, chunk: bytes) -> None:
+        if self._watch is None:
+            return
+        if self._decoder is not None:
+            try:
+                chunk = self._decoder.decompress(chunk)
+            except (
+                zlib.error
+            ):  # not what its header says: the client gets it as it is, its usage is estimated
+                self._decoder, chunk = None, b""
+        self._watch.feed(chunk)
+
+    @property
+    def separator(self) -> bytes:
+        """What must stand before an event of ours: nothing where the stream is between two events."""
+        return b"" if self._ending.replace(b"\r", b"").endswith(b"\n\n") else b"\n\n"
+
+    async def fail(self, error: BaseException) -> None:
+        """The request ends without an answer of the upstream."""
+        if isinstance(error, GatewayError):
+            self._status, self.outcome = error.status, "upstream-error"
+        elif isinstance(error, asyncio.CancelledError):
+            self._status, self.outcome = _CLIENT_CLOSED, "client-left"
+        else:
+            self._status, self.outcome = 500, "internal-error"
+        await self.close()
+
+    async def close(self) -> None:
+        """Settles, books, counts and logs. Safe to repeat; trouble is logged and counted, never raised."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._sent is not None:
+                await self._sent.reply.body.close()
+            receipt = self._write()
+            await self._settle(receipt)
+            await self._services.shortener.observe(self._admitted.compressed, receipt.usage)
+            await self._services.stores.ledger.book(entry_of(receipt))
+            self._services.metrics.record(receipt, self._attempts)
+            log_receipt(receipt, self._attempts)
+        except Exception:  # noqa: BLE001 - the client has its answer; nothing here may take it away
+            _log.exception("the account of request %s was not closed", self._admitted.received.request_id)
+            self._services.metrics.failed("accounting")
+
+    async def _settle(self, receipt: Receipt) -> None:
+        hold = self._admitted.hold
+        if self._status >= 400 and self.outcome != "client-left":
+            await self._live.admission.release(hold)
+        else:
+            await self._live.admission.settle(hold, receipt.usage, receipt.cost_usd)
+
+    def _write(self) -> Receipt:
+        if self._receipt is None:
+            self._receipt = self._written()
+        return self._receipt
+
+    def _written(self) -> Receipt:
+        admitted, now = self._admitted, time.perf_counter()
+        model = self._sent.model if self._sent else admitted.model
+        started = admitted.received.started
+        exchange = Exchange(
+            request_id=admitted.received.request_id,
+            request=admitted.request,
+            caller=admitted.caller,
+            match=admitted.match,
+            compressed=admitted.compressed,
+            upstream=model.upstream,
+            price=self._live.price_of(model),
+            status_code=self._status,
+            upstream_ms=(now - self._forwarded) * 1000,
+            first_byte_ms=(self._first_byte - started) * 1000 if self._first_byte else 0.0,
+            outcome=self.outcome,
+        )
+        return write_receipt(exchange, self._usage())
+
+    def _usage(self) -> Usage:
+        if self._watch is not None and self._status < 400:
+            return self._watch.result()
+        if self.outcome == "client-left":
+            # The upstream reads the prompt, and bills it, before the first byte of its answer.
+            return Usage(input_tokens=self._admitted.compressed.tokens_after, estimated=True)
+        return Usage()
+
+    def _headers(self, own: dict[str, str]) -> Sequence[tuple[str, str]]:
+        assert self._sent is not None
+        admitted = self._admitted
+        return [
+            *self._sent.reply.headers,
+            ("x-request-id", admitted.received.request_id),
+            *own.items(),
+            *admitted.hold.rate_headers.items(),
+        ]
+
+    @property
+    def _attempts(self) -> int:
+        return self._sent.attempts if self._sent else 0
+
+
+def _counter(admitted: Admitted) -> TokenCounter | None:
+    """Counts what a stream said where its upstream gives no usage; shortening has loaded it already."""
+    model = admitted.model
+    try:
+        return counter_for(model.tokenizer or model.model or admitted.request.model)
+    except CompressorError:  # a tokenizer that is not there: usage is estimated by the letter
+        return None
+
+
+def entry_of(receipt: Receipt) -> Mapping[str, str | int | float]:
+    """The receipt as the flat record of the books."""
+    entry = asdict(receipt)
+    usage = entry.pop("usage")
+    return {**entry, **usage}

@@ -1,0 +1,206 @@
+"""What the gateway tells its operators: Prometheus metrics and JSON log lines. No prompt text, no keys.
+
+prometheus-client is imported when the metrics are made, not with this module: `terse serve` first names the
+directory in which several workers share them (PROMETHEUS_MULTIPROC_DIR).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.shapes import Receipt
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+_LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# Seconds. Overhead is promised in milliseconds, answers take up to minutes.
+_OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_ANSWER_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+_log = logging.getLogger("terse.request")
+
+
+class Metrics:
+    """Every metric of the gateway, in one registry of its own."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self.registry: CollectorRegistry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        self.requests = counter(
+            "terse_requests_total", "Answered requests", "team", "route", "model", "surface", "status"
+        )
+        self.compressions = counter(
+            "terse_compressions_total", "Requests by what compression did", "policy", "compression", "reason"
+        )
+        self.cache = counter("terse_score_cache_total", "Requests by state of the score cache", "state")
+        self.prompt_tokens = counter(
+            "terse_prompt_tokens_total", "Input tokens before and after shortening", "team", "model", "stage"
+        )
+        self.billed_tokens = counter(
+            "terse_billed_tokens_total", "Tokens as the upstream billed them", "team", "model", "kind"
+        )
+        self.cost = counter("terse_cost_usd_total", "What requests cost, in USD", "team", "model")
+        self.saved = counter("terse_saved_usd_total", "What shortening saved, in USD", "team", "model")
+        self.lost = counter(
+            "terse_lost_usd_total", "What shortening cost more than it saved", "team", "model"
+        )
+        self.attempts = counter("terse_upstream_attempts_total", "Attempts, with retries", "upstream")
+        self.failures = counter(
+            "terse_failures_total", "Things that went wrong and were survived, by part", "part"
+        )
+        self.reloads = counter("terse_configuration_reloads_total", "Reloads by outcome", "outcome")
+        self.overhead = Histogram(
+            "terse_overhead_seconds",
+            "Time that Terse added before the request went upstream",
+            ("compression",),
+            buckets=_OVERHEAD_BUCKETS,
+            registry=self.registry,
+        )
+        self.first_byte = Histogram(
+            "terse_first_byte_seconds",
+            "Time from the request to the first byte of the answer",
+            ("model",),
+            buckets=_ANSWER_BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "terse_requests_in_flight",
+            "Requests being answered now",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.waiting = Gauge(
+            "terse_engine_waiting_tokens",
+            "Encoder tokens that wait for scoring",
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
+        self.engine_ready = Gauge(
+            "terse_engine_ready",
+            "1 while texts can be scored",
+            registry=self.registry,
+            multiprocess_mode="min",
+        )
+        self._children: dict[tuple[Any, ...], Any] = {}
+
+    def record(self, receipt: Receipt, attempts: int) -> None:
+        """Counts one request. A few microseconds."""
+        team, model = receipt.team, receipt.model
+        child = self._child
+        status = str(receipt.status_code)
+        child(self.requests, team, receipt.route, model, receipt.surface, status).inc()
+        child(self.compressions, receipt.policy, receipt.compression, receipt.skip_reason).inc()
+        if receipt.cache != "none":
+            child(self.cache, receipt.cache).inc()
+        child(self.prompt_tokens, team, model, "before").inc(receipt.tokens_before)
+        child(self.prompt_tokens, team, model, "after").inc(receipt.tokens_after)
+        usage = receipt.usage
+        child(self.billed_tokens, team, model, "input").inc(usage.input_tokens)
+        child(self.billed_tokens, team, model, "cached").inc(usage.cached_input_tokens)
+        child(self.billed_tokens, team, model, "output").inc(usage.output_tokens)
+        child(self.cost, team, model).inc(max(receipt.cost_usd, 0.0))
+        child(self.saved if receipt.saved_usd >= 0 else self.lost, team, model).inc(abs(receipt.saved_usd))
+        if attempts:
+            child(self.attempts, receipt.upstream).inc(attempts)
+        child(self.overhead, receipt.compression).observe(receipt.overhead_ms / 1000)
+        if receipt.first_byte_ms:
+            child(self.first_byte, model).observe(receipt.first_byte_ms / 1000)
+
+    def failed(self, part: str) -> None:
+        """Counts one survived failure of `part`."""
+        self._child(self.failures, part).inc()
+
+    def _child(self, metric: Any, *labels: str) -> Any:
+        """The labelled child, remembered: looking it up in the library takes a lock and a tuple."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
+
+def render_metrics(metrics: Metrics, shared_directory: str) -> tuple[bytes, str]:
+    """The page of `/metrics` and its content type; with a directory, over all workers."""
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    if not shared_directory:
+        return generate_latest(metrics.registry), CONTENT_TYPE_LATEST
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, shared_directory)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the `fields` of the record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", ()))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure_logs(level: str) -> None:
+    """JSON lines on stderr for the whole process. Raises ValueError for an unknown level."""
+    if level not in _LOG_LEVELS:
+        raise ValueError(f"TERSE_LOG_LEVEL: expected one of {', '.join(_LOG_LEVELS)}, got {level!r}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LOG_LEVELS[level])
+    # Their debug lines hold headers and bodies.
+    for name in ("aiohttp", "asyncio", "httpx", "httpcore", "openai", "LiteLLM", "watchfiles"):
+        logging.getLogger(name).setLevel(max(_LOG_LEVELS[level], logging.WARNING))
+
+
+def log_receipt(receipt: Receipt, attempts: int) -> None:
+    """One line a request: everything an operator asks for, nothing a client wrote."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    usage = receipt.usage
+    fields = {
+        "request_id": receipt.request_id,
+        "team": receipt.team,
+        "key": receipt.key_id[:12],
+        "route": receipt.route,
+        "policy": receipt.policy,
+        "model": receipt.model,
+        "upstream": receipt.upstream,
+        "surface": receipt.surface,
+        "status": receipt.status_code,
+        "outcome": receipt.outcome,
+        "stream": receipt.stream,
+        "compression": receipt.compression,
+        "skip_reason": receipt.skip_reason,
+        "cache": receipt.cache,
+        "tokens_before": receipt.tokens_before,
+        "tokens_after": receipt.tokens_after,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": receipt.cost_usd,
+        "saved_usd": receipt.saved_usd,
+        "overhead_ms": round(receipt.overhead_ms, 3),
+        "upstream_ms": round(receipt.upstream_ms, 3),
+        "first_byte_ms": round(receipt.first_byte_ms, 3),
+        "attempts": attempts,
+    }
+    _log.info("request", extra={"fields": fields})
