@@ -1,0 +1,122 @@
+"""`terse evaluate` without its command line: read, shorten, ask, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compressor.errors import InvalidOption
+from compressor.evaluation.datasets import (
+    Item,
+    dataset_name,
+    held_back_items,
+    read_items,
+    read_prompts,
+    sample_items,
+)
+from compressor.evaluation.readers import Reader, ReaderOptions, open_reader
+from compressor.evaluation.report import ReportHead, render
+from compressor.evaluation.rows import AnswerRow, ShortRow
+from compressor.evaluation.run import Answering, Progress, RunOptions, shorten_all
+from compressor.evaluation.specs import Setup, parse_spec
+from compressor.evaluation.summary import differences, summarise
+from compressor.text.tokens import counter_for
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """What the command line gives."""
+
+    data: tuple[str, ...]  # files, or NAME=FILE
+    methods: tuple[str, ...]
+    out: Path
+    keeps: tuple[float, ...] = (0.5, 0.33)
+    limit: int = 150
+    seed: int = 0
+    prompts: Path | None = None  # few-shot prompts of reasoning sets
+    trained_on: tuple[str, ...] = ()  # data sets of which only the held-back documents may be used
+    reader: str = ""  # hf:FOLDER, litellm:MODEL, or none
+    reader_options: ReaderOptions = field(default_factory=ReaderOptions)
+    restore: int = 0
+    tokenizer: str = ""  # of the budget; empty: the local reader's, else o200k_base
+    device: str = "cpu"
+    causal: str = ""
+    model: str = "default"
+    baseline: tuple[str, ...] = ()  # labels compared with all others; empty: every method of ours
+    title: str = "Quality"
+    command: str = "terse evaluate"
+    remarks: tuple[str, ...] = ()
+    plots: bool = True
+
+
+def evaluate(options: EvaluateOptions, progress: Progress) -> Path:
+    """Runs or resumes an evaluation; returns the report's path. Raises CompressorError."""
+    datasets = load_datasets(options)
+    methods = tuple(parse_spec(text) for text in options.methods)
+    tokenizer = options.tokenizer or default_tokenizer(options.reader)
+    setup = Setup(counter_for(tokenizer), options.device, options.causal, options.model)
+    run = RunOptions(methods, options.keeps, options.limit, options.out, options.restore)
+    short = shorten_all(datasets, run, setup, progress)
+    reader: Reader | None = None
+    answers: list[AnswerRow] = []
+    if options.reader:
+        reader = open_reader(options.reader, options.reader_options)
+        answering = Answering(datasets, run, setup, reader)
+        answers = answering.ask(short, progress)
+        if options.restore:
+            answers = answering.restore(short, progress)
+    return write_report(options, short, answers, reader.name if reader else "", Path(tokenizer).name)
+
+
+def load_datasets(options: EvaluateOptions) -> list[list[Item]]:
+    """The sampled items of every file. Raises InvalidRecord, InvalidOption."""
+    prompts = read_prompts(options.prompts) if options.prompts else {}
+    datasets = []
+    for entry in options.data:
+        name, equals, file = entry.partition("=")
+        path = Path(file if equals else entry)
+        name = name if equals else dataset_name(path)
+        if not path.is_file():
+            raise InvalidOption(f"{path}: no such file")
+        items = read_items(path, name, prompts)
+        if name in options.trained_on:
+            items = held_back_items(items)
+        datasets.append(sample_items(items, options.limit, options.seed))
+    unknown = set(options.trained_on) - {item.dataset for items in datasets for item in items}
+    if unknown:
+        raise InvalidOption(f"trained-on names no data set of this run: {', '.join(sorted(unknown))}")
+    return datasets
+
+
+def default_tokenizer(reader: str) -> str:
+    """The local reader's own tokenizer, else o200k_base."""
+    kind, _, folder = reader.partition(":")
+    return folder if kind == "hf" else "o200k_base"
+
+
+def write_report(
+    options: EvaluateOptions,
+    short: Sequence[ShortRow],
+    answers: Sequence[AnswerRow],
+    reader: str,
+    tokenizer: str,
+) -> Path:
+    """`OUT/report.md`, and a plot for each data set beside it."""
+    cells = summarise(short, answers)
+    ours = [label for label in dict.fromkeys(row.key.method for row in short) if label.startswith("terse")]
+    plots: list[Path] = []
+    if options.plots:
+        from compressor.evaluation.plots import save_plots
+
+        plots = save_plots(cells, options.out)
+    device = options.device
+    if device.startswith("cuda"):
+        import torch
+
+        device = torch.cuda.get_device_name(device)
+    head = ReportHead(options.title, reader, tokenizer, device, options.command, options.remarks)
+    found = differences(short, answers, options.baseline or ours)
+    path = options.out / "report.md"
+    path.write_text(render(head, cells, found, plots), encoding="utf-8")
+    return path

@@ -1,0 +1,115 @@
+"""The product itself, and its sentence ranker alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from compressor.compress import Compressor
+from compressor.config import CompressorConfig
+from compressor.engine.protocol import ScoringEngine
+from compressor.errors import BudgetTooSmall, CompressorError, InvalidOption
+from compressor.evaluation.methods.shapes import Job, Method, ShortText
+from compressor.evaluation.methods.words import keep_best_pieces, keep_best_words, split_sentences
+from compressor.startup import open_engine
+from compressor.text.tokens import TokenCounter
+from compressor.text.words import split_words
+
+
+class Terse:
+    """`Compressor` with its options. What cannot be done as asked is done without protection, or noted."""
+
+    def __init__(self, compressor: Compressor, tokenizer: str, options: Mapping[str, Any]) -> None:
+        self._compressor = compressor
+        self._tokenizer = tokenizer
+        self._options = dict(options)
+
+    def shorten(self, jobs: Sequence[Job]) -> list[ShortText]:
+        async def all_of_them() -> list[ShortText]:
+            return list(await asyncio.gather(*(self._shorten(job) for job in jobs)))
+
+        return asyncio.run(all_of_them())
+
+    async def _shorten(self, job: Job) -> ShortText:
+        try:
+            return ShortText(await self._compress(job, self._options))
+        except BudgetTooSmall:
+            # Equal tokens come first in a comparison: the same words without their protection.
+            bare = {**self._options, "protect": ()}
+            return ShortText(await self._compress(job, bare), "protected spans larger than the budget")
+        except CompressorError as error:
+            return ShortText(job.context, f"{type(error).__name__}: {error}")
+
+    async def _compress(self, job: Job, options: Mapping[str, Any]) -> str:
+        shortened = await self._compressor.acompress(
+            job.context,
+            target_tokens=job.target_tokens,
+            tokenizer=self._tokenizer,
+            question=job.question or None,
+            **options,
+        )
+        return shortened.text
+
+
+class SentenceRanker:
+    """Whole sentences by closeness to the question, each read with its neighbours. No word is dropped."""
+
+    def __init__(self, engine: ScoringEngine, counter: TokenCounter) -> None:
+        self._engine = engine
+        self._counter = counter
+
+    def shorten(self, jobs: Sequence[Job]) -> list[ShortText]:
+        async def all_of_them() -> list[ShortText]:
+            return list(await asyncio.gather(*(self._shorten(job) for job in jobs)))
+
+        return asyncio.run(all_of_them())
+
+    async def _shorten(self, job: Job) -> ShortText:
+        sentences = split_sentences(job.context)
+        passages = ["".join(sentences[max(0, i - 1) : i + 2]) for i in range(len(sentences))]
+        ranks = await self._engine.rank(job.question, passages)
+        chosen = keep_best_pieces(sentences, [float(r) for r in ranks], job.target_tokens, self._counter)
+        return ShortText(chosen)
+
+
+class EncoderWords:
+    """The encoder's best words and nothing else: no units, no question, no protection. What units add to."""
+
+    def __init__(self, engine: ScoringEngine, counter: TokenCounter) -> None:
+        self._engine = engine
+        self._counter = counter
+
+    def shorten(self, jobs: Sequence[Job]) -> list[ShortText]:
+        async def all_of_them() -> list[ShortText]:
+            return list(await asyncio.gather(*(self._shorten(job) for job in jobs)))
+
+        return asyncio.run(all_of_them())
+
+    async def _shorten(self, job: Job) -> ShortText:
+        scores = (await self._engine.score(job.context)).values.astype(np.float64)
+        words = split_words(job.context)
+        return ShortText(keep_best_words(words, scores, job.target_tokens, self._counter))
+
+
+def open_terse(options: Mapping[str, str], counter: TokenCounter, model: str, device: str) -> Method:
+    """`unit=auto|words`, `protect=none|all|numbers+urls`; without `protect` nothing is protected, so that
+    methods are compared by what they choose. Raises InvalidOption, ModelLoadFailed."""
+    engine = open_engine(CompressorConfig(model=model, device=device))
+    unit = options.get("unit", "auto")
+    if unit == "words":
+        return EncoderWords(engine, counter)
+    if unit != "auto":
+        raise InvalidOption(f"method terse: unit is auto or words, not {unit!r}")
+    given: dict[str, Any] = {}
+    protect = options.get("protect", "none")
+    if protect != "all":  # all: the compressor's own default
+        given["protect"] = () if protect == "none" else tuple(protect.split("+"))
+    return Terse(Compressor(engine), counter.name, given)
+
+
+def open_sentence_ranker(counter: TokenCounter, model: str, device: str) -> SentenceRanker:
+    """Raises ModelLoadFailed."""
+    return SentenceRanker(open_engine(CompressorConfig(model=model, device=device)), counter)

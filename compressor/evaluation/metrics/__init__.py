@@ -1,0 +1,1 @@
+"""How good an answer or a shortened text is: functions of strings and numbers."""

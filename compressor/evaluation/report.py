@@ -1,0 +1,204 @@
+"""The Markdown report of an evaluation: tables a data set, what survived, times, paired differences."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from compressor.evaluation.metrics.intervals import Interval
+from compressor.evaluation.metrics.survival import PATTERNS
+from compressor.evaluation.summary import ONCE, Cell, CellKey, Difference
+
+PACKAGES = ("terse-gateway", "torch", "transformers", "tokenizers", "onnxruntime", "numpy")
+BUDGET = """the same number of tokens of `{tokenizer}` for every method, and no token more; a method
+  that cannot hit it exactly stays below"""
+SCORES = """EM: the normalised gold answer is contained in the answer's first line. Kept: it is contained in
+  the shortened text, over the items whose original contains it. ±: half of the 95 % bootstrap interval over
+  items; items over the same document are not independent, so it is a little too narrow"""
+SURVIVAL = """Share of occurrences still in the shortened text, %; nothing was protected unless the method
+says so."""
+COSTS = """Means a context. Methods and the reader work in batches and a batch's time is shared equally, so
+these are throughput figures, not one caller's latency. Notes: contexts where a method could not do as asked."""
+SCORE_NAMES = {
+    "em": "EM",
+    "f1": "F1",
+    "rouge_l": "ROUGE-L",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "bleu": "BLEU",
+    "similarity": "similarity",
+    "kept": "kept",
+    "fact_recall": "facts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportHead:
+    """What the reader of a report must know before its figures."""
+
+    title: str
+    reader: str  # empty: no reader
+    tokenizer: str  # of the budget
+    device: str
+    command: str
+    remarks: tuple[str, ...] = ()
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def with_margin(interval: Interval | None) -> str:
+    """`64.0 ±7.8`: the mean and half the width of its interval, in points."""
+    if interval is None:
+        return "–"
+    return f"{100 * interval.mean:.1f} ±{50 * (interval.high - interval.low):.1f}"
+
+
+def render(
+    head: ReportHead,
+    cells: Mapping[CellKey, Cell],
+    differences: Sequence[Difference],
+    plots: Sequence[Path] = (),
+) -> str:
+    """The whole report."""
+    parts = [f"# {head.title}", render_head(head)]
+    for dataset in dict.fromkeys(key[0] for key in cells):
+        parts.append(render_dataset(dataset, {k: c for k, c in cells.items() if k[0] == dataset}))
+    parts.extend(f"![{path.stem}]({path.name})" for path in plots)
+    parts += [render_survival(cells), render_costs(cells)]
+    if differences:
+        parts.append(render_differences(differences))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def render_head(head: ReportHead) -> str:
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    lines = [
+        f"- reader: {head.reader or 'none'}",
+        f"- budget: {BUDGET.format(tokenizer=head.tokenizer)}",
+        f"- scores: {SCORES}",
+        f"- machine: {head.device}, {platform.machine()}, Python {platform.python_version()}",
+        f"- versions: {', '.join(versions)}",
+        f"- command: `{head.command}`",
+        *(f"- {remark}" for remark in head.remarks),
+    ]
+    return "\n".join(lines)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table. Pipes in cells are escaped."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def render_dataset(dataset: str, cells: Mapping[CellKey, Cell]) -> str:
+    """One data set: a table of the main score with "kept", and one for each further score."""
+    keeps = sorted({key[2] for key in cells if key[1] not in ONCE}, reverse=True)
+    methods = list(dict.fromkeys(key[1] for key in cells))
+    most = max(cell.items for cell in cells.values())
+    names = list(dict.fromkeys(name for cell in cells.values() for name in cell.scores))
+    header = ["method", "items", *(f"{keep:g}" for keep in keeps)]
+
+    def rows(show: Callable[[Cell], str]) -> list[list[str]]:
+        return [[m, str(items_of(cells, m)), *cells_of(cells, dataset, m, keeps, show)] for m in methods]
+
+    parts = [f"## {dataset}", f"Up to {most} items; columns are the share of tokens kept."]
+    if names:
+        main = names[0]
+        parts.append(f"**{SCORE_NAMES.get(main, main)} (answer kept), %**")
+        parts.append(table(header, rows(lambda cell: score_and_kept(cell, main))))
+        for name in names[1:]:
+            parts.append(f"**{SCORE_NAMES.get(name, name)}, %**")
+            parts.append(table(header, rows(lambda cell, name=name: with_margin(cell.scores.get(name)))))  # type: ignore[misc]
+    else:
+        parts.append("**Answer kept, %**")
+        parts.append(table(header, rows(lambda cell: with_margin(cell.kept))))
+    restored = list(dict.fromkeys(name for cell in cells.values() for name in cell.restored))
+    for name in restored:
+        parts.append(f"**Restored by the reader: {SCORE_NAMES.get(name, name)}, %**")
+        parts.append(table(header, rows(lambda cell, name=name: with_margin(cell.restored.get(name)))))  # type: ignore[misc]
+    return "\n\n".join(parts)
+
+
+def score_and_kept(cell: Cell, name: str) -> str:
+    kept = "" if cell.kept is None else f" ({100 * cell.kept.mean:.0f})"
+    return with_margin(cell.scores.get(name)) + kept
+
+
+def items_of(cells: Mapping[CellKey, Cell], method: str) -> int:
+    return max(cell.items for key, cell in cells.items() if key[1] == method)
+
+
+def cells_of(
+    cells: Mapping[CellKey, Cell],
+    dataset: str,
+    method: str,
+    keeps: Sequence[float],
+    show: Callable[[Cell], str],
+) -> list[str]:
+    if method in ONCE:
+        only = next(cell for key, cell in cells.items() if key[1] == method)
+        return [show(only), *("" for _ in keeps[1:])]
+    return [show(cells[dataset, method, k]) if (dataset, method, k) in cells else "" for k in keeps]
+
+
+def render_survival(cells: Mapping[CellKey, Cell]) -> str:
+    """What of the hard facts is left, over all data sets, weighted by how often they occur."""
+    rows = []
+    for key, cell in cells.items():
+        dataset, method, keep = key
+        if method in ONCE:
+            continue
+        rows.append([dataset, method, f"{keep:g}", *(percent(cell.survival[kind]) for kind in PATTERNS),
+                     percent(cell.json_valid)])  # fmt: skip
+    header = ["data", "method", "keep", *PATTERNS, "JSON valid"]
+    return "\n\n".join(["## Facts that survive", SURVIVAL, table(header, rows)]) if rows else ""
+
+
+def render_costs(cells: Mapping[CellKey, Cell]) -> str:
+    """Tokens, time and memory."""
+    rows = []
+    for (dataset, method, keep), cell in cells.items():
+        read = cell.read_seconds
+        rows.append([
+            dataset, method, f"{keep:g}", f"{cell.tokens:.0f}", percent(cell.keep),
+            f"{1000 * cell.seconds:.1f}",
+            "–" if read is None else f"{1000 * read:.1f}",
+            "–" if read is None else f"{1000 * (cell.seconds + read):.1f}",
+            f"{cell.peak_mb:.0f}", str(cell.notes) if cell.notes else "",
+        ])  # fmt: skip
+    header = [
+        "data",
+        "method",
+        "keep",
+        "tokens",
+        "kept %",
+        "shorten ms",
+        "read ms",
+        "end to end ms",
+        "peak MB",
+        "notes",
+    ]
+    return "\n\n".join(["## Tokens, time, memory", COSTS, table(header, rows)])
+
+
+def render_differences(differences: Sequence[Difference]) -> str:
+    """Paired differences; bold where the interval leaves out zero."""
+    rows = []
+    for found in differences:
+        shown = f"{100 * found.by.mean:+.1f} [{100 * found.by.low:+.1f}, {100 * found.by.high:+.1f}]"
+        shown = f"**{shown}**" if found.by.excludes_zero else shown
+        score = SCORE_NAMES.get(found.score, found.score)
+        rows.append([found.dataset, found.method, f"{found.keep:g}", score, str(found.by.count), shown])
+    header = ["data", "methods", "keep", "score", "items", "difference, points [95 %]"]
+    return "\n\n".join(["## Paired differences", table(header, rows)])
