@@ -165,7 +165,7 @@ def read_document(text: str, file: str, lookup: Callable[[str], str | None]) -> 
 
 def _printable(text: str, file: str) -> str:
     """PyYAML refuses control characters with an error that has no line."""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         found = yaml.reader.Reader.NON_PRINTABLE.search(line)
         if found is not None:
             what = f"expected printable text; found the character U+{ord(found[0]):04X}"
