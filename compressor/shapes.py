@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,3 +77,14 @@ class Shortened:
     tokenizer: str
     decisions: tuple[WordDecision, ...] = ()  # only with explain=True
     note: str = ""  # why the text stayed whole although it should have been shortened
+
+
+@dataclass(frozen=True, slots=True)
+class ShortenedMessages:
+    """A shortened conversation: as many messages as came in, same roles, everything but text untouched."""
+
+    messages: list[dict[str, Any]]
+    parts: tuple[Shortened, ...]  # one for each text of a message, in order; those left whole included
+    tokens_before: int  # of the texts, without the model's own framing of messages
+    tokens_after: int
+    tokenizer: str

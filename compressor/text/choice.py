@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,12 @@ from compressor.shapes import DEFAULT_PROTECT, Shortened, Span, WordDecision
 from compressor.text.fitting import Scales, fit
 from compressor.text.passages import Prepared, prepare
 from compressor.text.protection import REASONS
-from compressor.text.rendering import as_spans
-from compressor.text.selection import Columns, KeepOrder, Sizes, keep_order, plan_levels
+from compressor.text.rendering import as_spans, everything
+from compressor.text.selection import Columns, KeepOrder, Level, Sizes, keep_order, plan_levels
 from compressor.text.tokens import TokenCounter
+
+Unit = Literal["auto", "words", "sentences"]
+_LEVELS: dict[str, tuple[Level, ...]] = {"words": (), "sentences": (Level("sentence", 1.0),)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,23 @@ class Passage:
     whole: bool = False  # stays as it is, and counts
     relevance: NDArray[np.uint8] | None = None
     kind: str = "prose"
+    stay: tuple[Span, ...] = ()  # further characters that stay
 
 
 def shorten_passages(
-    passages: Sequence[Passage], target_tokens: int, counter: TokenCounter, *, explain: bool = False
+    passages: Sequence[Passage],
+    target_tokens: int,
+    counter: TokenCounter,
+    *,
+    explain: bool = False,
+    unit: Unit = "auto",
 ) -> list[Shortened]:
     """Shortens the passages so that their tokens together are at most `target_tokens`, one result a passage.
 
-    The sum is at least 98 % of the target, unless the whole is smaller than that, or each word that was left
-    out costs more than what is left of the budget. A text whose shortened form would not be valid any more
-    (JSON that does not parse) comes back whole, with the reason in `.note`.
+    `unit` overrides the rule that picks units: "words" deletes words only, "sentences" takes whole ones
+    first. The sum is at least 98 % of the target, unless the whole is smaller than that, or each word that
+    was left out costs more than what is left of the budget. A text whose shortened form would not be valid
+    any more (JSON that does not parse) comes back whole, with the reason in `.note`.
 
     Raises BudgetTooSmall when what must stay costs more than the target, InvalidBudget for a negative target,
     InvalidOption for scores that do not fit the text.
@@ -56,7 +67,8 @@ def shorten_passages(
     for passage in passages:
         if passage.scores.ndim != 1:
             raise InvalidOption("scores: expected one value a word")
-    job = _Job([prepare(passage, counter) for passage in passages], [""] * len(passages), counter, explain)
+    prepared = [prepare(passage, counter) for passage in passages]
+    job = _Job(prepared, [""] * len(passages), counter, explain, unit)
     while True:
         result = _shorten(job, target_tokens)
         doubtful = _validate(job.prepared, result)
@@ -75,6 +87,7 @@ class _Job:
     notes: list[str]
     counter: TokenCounter
     explain: bool
+    unit: Unit
 
 
 def _validate(prepared: Sequence[Prepared], result: Sequence[Shortened]) -> dict[int, str]:
@@ -94,7 +107,9 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
     columns = _columns(prepared)
     budget = max(0.0, target - float(columns.costs[~columns.free].sum()))
     asked = columns.relevance is not None
-    levels = plan_levels(_sizes(prepared, tokens_before), target / tokens_before, asked=asked)
+    levels = _LEVELS.get(job.unit)
+    if levels is None:
+        levels = plan_levels(_sizes(prepared, tokens_before), target / tokens_before, asked=asked)
     ordered = keep_order(columns, budget, levels)
     scales = Scales(prepared, job.counter)
     fitted = fit(scales, columns, ordered.order, target)
@@ -155,7 +170,7 @@ def _results(
     for one, after, note in zip(job.prepared, tokens, job.notes, strict=True):
         start, end = end, end + len(one.words)
         mask = np.ones(len(one.words), bool) if keep is None else keep[start:end]
-        kept, slices = one.slices(mask)
+        kept, slices = (mask, everything(one.text)) if keep is None else one.slices(mask)
         tiers = np.zeros(len(mask), np.int8) if ordered is None else ordered.tier[start:end]
         results.append(
             Shortened(

@@ -50,7 +50,7 @@ class Scales:
         texts = []
         for index in changed:
             one, mask = self._prepared[index], keep[self._offsets[index] : self._offsets[index + 1]]
-            texts.append(one.text if bool(mask.all()) else one.render(one.slices(mask)[1]))
+            texts.append(one.text if len(mask) and bool(mask.all()) else one.render(one.slices(mask)[1]))
         for index, tokens in zip(changed, self._counter.count_many(texts), strict=True):
             self._tokens[index] = tokens
         return list(self._tokens)

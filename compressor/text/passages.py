@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import InvalidOption
-from compressor.text.protection import CODE, protect_words
-from compressor.text.rendering import Spacing, bridge_gaps, kept_slices, measure_spacing, render
+from compressor.text.protection import CODE, mark_spans, protect_words
+from compressor.text.rendering import Spacing, bridge_gaps, everything, kept_slices, measure_spacing, render
 from compressor.text.structures import treat
 from compressor.text.tokens import TokenCounter
 from compressor.text.units import question_units, split_units
@@ -58,8 +58,7 @@ class Prepared:
     def slices(self, keep: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """The words that really stay, and the slices of the text for a choice of words."""
         if not len(self.words):
-            # Nothing but space: there is no word to choose, so it stays.
-            return keep, np.asarray([[0, len(self.text)]] if self.text else np.zeros((0, 2)), np.int64)
+            return keep, everything(self.text) if self.whole else np.zeros((0, 2), np.int64)
         kept = bridge_gaps(self.spacing, keep)
         tails = (self.tails < self.words.ends) & ~kept
         if not tails.any():
@@ -90,6 +89,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         protection = protect_words(words, passage.protect, passage.force_tokens)
         treatment = treat(words, units, scores, protection.codes, passage.kind, passage.protect)
         codes, tails = treatment.codes, protection.tails
+        mark_spans(words, codes, [(span.start, span.end) for span in passage.stay], "forced")
         sentence, scores, validate = treatment.sentence, treatment.scores, treatment.validate
     relevance = _word_relevance(passage, words) if passage.relevance is not None else None
     return Prepared(

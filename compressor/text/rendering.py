@@ -127,7 +127,7 @@ def kept_slices(
     words = spacing.words
     length = len(words.text)
     if bool(keep.all()):
-        return np.asarray([[0, length]] if length else np.zeros((0, 2)), np.int64)
+        return everything(words.text)
     emitted = keep if tails is None else keep | tails
     chosen = np.flatnonzero(emitted)
     if not len(chosen):
@@ -197,6 +197,11 @@ def _with_all_breaks(text: str, flat: NDArray[np.int64]) -> NDArray[np.int64]:
     together = np.concatenate((flat, np.stack((missing, missing + 1), axis=1)))
     ordered: NDArray[np.int64] = together[np.argsort(together[:, 0], kind="stable")]
     return ordered
+
+
+def everything(text: str) -> NDArray[np.int64]:
+    """The one slice that is the whole text; none for the empty text."""
+    return np.asarray([[0, len(text)]] if text else np.zeros((0, 2)), np.int64)
 
 
 def as_spans(slices: NDArray[np.int64]) -> tuple[Span, ...]:

@@ -1,0 +1,303 @@
+"""`Compressor`: shortens texts and conversations with an encoder that runs here or elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.config import CompressorConfig, Precision
+from compressor.conversation import Part, put_back, take_apart
+from compressor.engine.protocol import ScoringEngine
+from compressor.errors import InvalidOption
+from compressor.event_loop import LoopThread
+from compressor.options import CompressOptions, budget_of, check_options, check_text, tokens_of_share
+from compressor.shapes import DEFAULT_PROTECT, Shortened, ShortenedMessages
+from compressor.tagged import ShortenedJson, cut_tagged, has_tags, join_sections, plan_json
+from compressor.text.choice import Passage, shorten_passages
+from compressor.text.kinds import detect_kind
+from compressor.text.tokens import TokenCounter, counter_for
+from compressor.text.units import question_units
+from compressor.text.words import split_words
+
+if TYPE_CHECKING:
+    from compressor.compat.model import LLMLinguaModel
+
+Message = Mapping[str, Any]
+
+
+class Compressor:
+    """Shortens text by dropping what an encoder finds dispensable. Safe to use from several threads.
+
+    Open one with `Compressor.open`, or give it a running engine. Close it, or use it as a context manager.
+    """
+
+    def __init__(self, engine: ScoringEngine, *, tokenizer: str = "o200k_base", model: str = "") -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._model = model
+        self._compat_model: LLMLinguaModel | None = None
+        self._runner = LoopThread()
+
+    @classmethod
+    def open(
+        cls,
+        model: str = "default",
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        tokenizer: str = "o200k_base",
+    ) -> Compressor:
+        """Loads an encoder: "default" (embedded), a folder, or a hub name that is on disk already.
+
+        Nothing of torch is imported before this, and nothing at all for the embedded model on a CPU. Raises
+        ModelLoadFailed.
+        """
+        from compressor.startup import open_engine
+
+        config = CompressorConfig(model=model, device=device, precision=precision, threads=threads)
+        return cls(open_engine(config), tokenizer=tokenizer, model=model)
+
+    @property
+    def engine(self) -> ScoringEngine:
+        """The engine that scores: its device, fingerprint and health."""
+        return self._engine
+
+    @overload
+    def compress(self, content: str, **options: Unpack[CompressOptions]) -> Shortened: ...
+
+    @overload
+    def compress(
+        self, content: Sequence[Message], **options: Unpack[CompressOptions]
+    ) -> ShortenedMessages: ...
+
+    def compress(
+        self, content: str | Sequence[Message], **options: Unpack[CompressOptions]
+    ) -> Shortened | ShortenedMessages:
+        """Shortens a text, or the texts of a conversation (OpenAI's or Anthropic's messages).
+
+        Raises InvalidText, InvalidBudget, InvalidOption; BudgetTooSmall when what must stay is larger than
+        the budget; ScoringFailed, Overloaded or EngineStopped when the engine cannot score.
+        """
+        return self._runner.run(self._compress(content, options))
+
+    def compress_batch(self, texts: Sequence[str], **options: Unpack[CompressOptions]) -> list[Shortened]:
+        """Shortens each text on its own, to the same share or target; the encoder gets them all at once."""
+
+        check_options(options)
+
+        async def together() -> list[Shortened]:
+            return list(await asyncio.gather(*(self._compress_text(text, options) for text in texts)))
+
+        return self._runner.run(together())
+
+    @overload
+    async def acompress(self, content: str, **options: Unpack[CompressOptions]) -> Shortened: ...
+
+    @overload
+    async def acompress(
+        self, content: Sequence[Message], **options: Unpack[CompressOptions]
+    ) -> ShortenedMessages: ...
+
+    async def acompress(
+        self, content: str | Sequence[Message], **options: Unpack[CompressOptions]
+    ) -> Shortened | ShortenedMessages:
+        """`compress` for coroutines. Cancelling it drops what still waits to be scored."""
+        return await self._compress(content, options)
+
+    def compress_json(
+        self, data: Mapping[str, Any], config: Mapping[str, Any] | str, **options: Unpack[CompressOptions]
+    ) -> ShortenedJson:
+        """Shortens the values of an object, key by key, as llmlingua's JSON configurations say.
+
+        `config` (or the YAML file of that name) gives for each top-level key `compress`, `rate` (share
+        kept), `value_type` and `pair_remove`. What comes back has the same structure; keys and numbers are
+        untouched.
+        """
+        return self._runner.run(self._compress_json(data, config, options))
+
+    def close(self) -> None:
+        """Stops the engine and frees its device. Later calls raise EngineStopped."""
+        self._runner.run(self._engine.close())
+        self._runner.stop()
+
+    def __enter__(self) -> Compressor:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def _compress(
+        self, content: str | Sequence[Message], options: CompressOptions
+    ) -> Shortened | ShortenedMessages:
+        check_options(options)
+        if isinstance(content, str):
+            return await self._compress_text(content, options)
+        return await self._compress_messages(content, options)
+
+    async def _compress_text(self, text: str, options: CompressOptions) -> Shortened:
+        check_text(text)
+        keep, target = budget_of(options)
+        if options.get("compat") is not None:
+            return await asyncio.to_thread(self._compress_like_llmlingua, text, options)
+        counter = self._counter(options)
+        if has_tags(text):
+            return await self._compress_tagged(text, options, counter)
+        passage = await self._passage(text, options)
+        tokens = await asyncio.to_thread(counter.count, text)
+        goal = target if target is not None else tokens_of_share(keep, tokens)
+        shortened = (await _shorten([passage], goal, counter, options))[0]
+        if target is None and text.strip() and not shortened.text:
+            # A share of a word or two is less than a word; losing the whole text cannot be meant.
+            whole = replace(passage, whole=True)
+            shortened = (await _shorten([whole], tokens, counter, options))[0]
+            return replace(shortened, note="too short to be shortened")
+        return shortened
+
+    async def _compress_tagged(self, text: str, options: CompressOptions, counter: TokenCounter) -> Shortened:
+        """Sections of `<llmlingua, rate=0.4, compress=False>` tags: those with a rate have their own
+        budget.
+        """
+        keep, target = budget_of(options)
+        sections = cut_tagged(text)
+        bodies = [text[section.span.start : section.span.end] for section in sections]
+        passages = await asyncio.gather(*(self._passage(body, options) for body in bodies))
+        sizes = counter.count_many(bodies)
+        results: dict[int, Shortened] = {}
+        shared = []
+        for index, (section, passage, size) in enumerate(zip(sections, passages, sizes, strict=True)):
+            rate = section.rate if section.compress else 1.0
+            if rate is None:
+                shared.append(index)
+                continue
+            own = replace(passage, whole=not section.compress)
+            results[index] = (await _shorten([own], tokens_of_share(rate, size), counter, options))[0]
+        goal = tokens_of_share(keep, sum(sizes[index] for index in shared))
+        if target is not None:
+            goal = max(0, target - sum(one.tokens_after for one in results.values()))
+        common = await _shorten([passages[index] for index in shared], goal, counter, options)
+        results.update(zip(shared, common, strict=True))
+        return join_sections(sections, [results[index] for index in range(len(sections))], counter)
+
+    async def _compress_messages(
+        self, messages: Sequence[Message], options: CompressOptions
+    ) -> ShortenedMessages:
+        keep, target = budget_of(options)
+        if options.get("compat") is not None:
+            raise InvalidOption('compat: "llmlingua" takes a text, not messages')
+        counter = self._counter(options)
+        parts = take_apart(messages, counter)
+        for part in parts:
+            check_text(part.text)
+        passages = await asyncio.gather(*(self._part_passage(part, options) for part in parts))
+        sizes = await asyncio.to_thread(counter.count_many, [part.text for part in parts])
+        whole = sum(size for part, size in zip(parts, sizes, strict=True) if part.whole)
+        free = sum(sizes) - whole
+        goal = target if target is not None else whole + tokens_of_share(keep, free)
+        shortened = await _shorten(passages, goal, counter, options)
+        return ShortenedMessages(
+            messages=put_back(messages, parts, [one.text for one in shortened]),
+            parts=tuple(shortened),
+            tokens_before=sum(one.tokens_before for one in shortened),
+            tokens_after=sum(one.tokens_after for one in shortened),
+            tokenizer=counter.name,
+        )
+
+    async def _compress_json(
+        self, data: Mapping[str, Any], config: Mapping[str, Any] | str, options: CompressOptions
+    ) -> ShortenedJson:
+        check_options(options)
+        keep, _ = budget_of(options)
+        counter = self._counter(options)
+        plan = plan_json(data, config, keep)
+        passages = await asyncio.gather(*(self._passage(leaf.text, options) for leaf in plan.leaves))
+        sizes = counter.count_many([leaf.text for leaf in plan.leaves])
+        shortened = []
+        for leaf, passage, size in zip(plan.leaves, passages, sizes, strict=True):
+            goal = tokens_of_share(leaf.rate, size)
+            shortened += await _shorten([replace(passage, whole=leaf.rate >= 1)], goal, counter, options)
+        return plan.result(shortened, counter)
+
+    async def _part_passage(self, part: Part, options: CompressOptions) -> Passage:
+        if part.whole:
+            return Passage(part.text, np.zeros(len(split_words(part.text)), np.uint8), whole=True)
+        return replace(await self._passage(part.text, options), stay=part.stay)
+
+    async def _passage(self, text: str, options: CompressOptions) -> Passage:
+        """A text with its scores, and its relevance when there is a question."""
+        question = options.get("question")
+        kind = options.get("kind", "auto")
+        protect = options.get("protect")
+        scores, relevance = np.zeros(0, np.uint8), None
+        if text.strip():
+            scores = (await self._engine.score(text)).values
+            if question:
+                relevance = await self._rank(question, text)
+        return Passage(
+            text=text,
+            scores=scores,
+            protect=frozenset(DEFAULT_PROTECT if protect is None else protect),
+            force_tokens=tuple(options.get("force_tokens") or ()),
+            relevance=relevance,
+            kind=detect_kind(text) if kind == "auto" else kind,
+        )
+
+    async def _rank(self, question: str, text: str) -> NDArray[np.uint8]:
+        check_text(question)
+        units = await asyncio.to_thread(question_units, text)
+        return await self._engine.rank(question, units.passages)
+
+    def _counter(self, options: CompressOptions) -> TokenCounter:
+        return counter_for(options.get("tokenizer") or self._tokenizer)
+
+    def _compress_like_llmlingua(self, text: str, options: CompressOptions) -> Shortened:
+        from compressor.compat import compress_llmlingua
+        from compressor.compat.compress import opened
+
+        if not self._model:
+            raise InvalidOption("compat: needs a compressor that was opened from a model folder")
+        if self._compat_model is None:
+            self._compat_model = opened(self._model)
+        given = dict(options.get("llmlingua") or {})
+        for ours, theirs in (
+            ("keep", "rate"),
+            ("target_tokens", "target_token"),
+            ("force_tokens", "force_tokens"),
+        ):
+            if (value := options.get(ours)) is not None:
+                given.setdefault(theirs, value)
+        result = compress_llmlingua(self._compat_model, text, **given)
+        # llmlingua puts text together anew, so there are no slices of the original to tell.
+        return Shortened(
+            text=result.compressed_prompt,
+            kept=(),
+            scores=np.zeros(0, np.uint8),
+            tokens_before=result.origin_tokens,
+            tokens_after=result.compressed_tokens,
+            tokenizer="cl100k_base",
+            note="compat=llmlingua",
+        )
+
+
+async def _shorten(
+    passages: Sequence[Passage], target: int, counter: TokenCounter, options: CompressOptions
+) -> list[Shortened]:
+    return await asyncio.to_thread(
+        shorten_passages,
+        passages,
+        target,
+        counter,
+        explain=options.get("explain", False),
+        unit=options.get("unit", "auto"),
+    )
