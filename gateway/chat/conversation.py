@@ -38,6 +38,7 @@ class Message:
     slots: tuple[Slot, ...]
     node: Any  # its raw JSON
     begins_turn: bool = False  # written by the model: what follows was sent later than what stands before
+    alone: bool = False  # answered on its own, as each of several prompts is
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def _read_completions(raw: Mapping[str, Any]) -> Iterator[Message]:
     elif isinstance(prompt, list):
         for index, text in enumerate(prompt):
             slots = (Slot(("prompt", index), text, "user"),) if isinstance(text, str) else ()
-            yield Message("user", slots, text)
+            yield Message("user", slots, text, alone=True)
 
 
 def _read_responses(raw: Mapping[str, Any]) -> Iterator[Message]:

@@ -34,11 +34,14 @@ def rebuild_body(request: ParsedRequest, changes: Mapping[Path, str]) -> bytes:
 
 def string_at(raw: Any, path: Path) -> str:
     """The string at a path. Raises LookupError or TypeError when there is none."""
+    value = raw
     for step in path:
-        raw = raw[step]
-    if not isinstance(raw, str):
+        if isinstance(value, str):  # a character of a string is no string of the document
+            raise TypeError(f"no object or list at {path}")
+        value = value[step]
+    if not isinstance(value, str):
         raise TypeError(f"no string at {path}")
-    return raw
+    return value
 
 
 def replaced(raw: Any, changes: Mapping[Path, str]) -> Any:

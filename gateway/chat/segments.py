@@ -33,7 +33,7 @@ def split_conversation(conversation: Conversation, policy: Policy, count: CountT
     live = live_turn(conversation.messages)
     found = [segment for slot in conversation.preamble for segment in _cut(slot, -1, policy, ())]
     for index, message in enumerate(conversation.messages):
-        found += split_message(message, index, policy, count if index == live else None)
+        found += split_message(message, index, policy, count if index == live or message.alone else None)
     return found
 
 
@@ -59,6 +59,16 @@ def live_turn(messages: Sequence[Message]) -> int:
         if any(slot.role == "user" and not slot.tool for slot in messages[index].slots):
             return index
     return -1
+
+
+def question_of(conversation: Conversation) -> str:
+    """What the user asks for: the last turn's words, of a long one its closing paragraph; "" without any."""
+    index = live_turn(conversation.messages)
+    own = [slot.text for slot in conversation.messages[index].slots if slot.role == "user" and not slot.tool]
+    if index < 0 or not own:
+        return ""
+    last = closing(own[-1])
+    return own[-1][last.start : last.end].strip()
 
 
 def _instruction(slots: Sequence[Slot], policy: Policy, count: CountTokens) -> dict[int, tuple[Kept, ...]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from compressor.text.choice import Passage, shorten_passages
-
 from compressor.errors import BudgetTooSmall
 from compressor.shapes import PROTECTABLE, Shortened
+from compressor.text.choice import Passage, shorten_passages
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Message, Path
 from gateway.compression.prefixes import Form
@@ -18,6 +17,14 @@ from policies import Policy, rule_for
 
 # A form that saves less than this share of its message is not worth the loss: the message goes whole.
 _LEAST_SAVED = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the encoder says of a text: one byte a word, and with a question one byte a unit of it."""
+
+    scores: Scores
+    relevance: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +46,11 @@ class Measured:
 
 
 def choose(
-    measured: Measured, scores: Mapping[str, Scores], target: int, policy: Policy, counter: TokenCounter
+    measured: Measured, words: Mapping[str, Judged], target: int, policy: Policy, counter: TokenCounter
 ) -> dict[tuple[Path, int], Shortened]:
     """The shortened free segments by (path, start); one threshold over all that have no `keep` of their own.
 
-    `scores` has the scores of each free segment's text; `target` is in tokens over all free segments.
+    `words` has the scores of each free segment's text; `target` is in tokens over all free segments.
     """
     free = measured.free()
     total = sum(tokens for _, tokens in free)
@@ -57,17 +64,19 @@ def choose(
         wanted = round(size * target / max(1, total)) if keep is None else round(size * keep)
         if wanted >= size:
             continue
-        passages = [passage_of(segment, scores[segment.text], policy) for segment, _ in members]
+        passages = [passage_of(segment, words[segment.text], policy) for segment, _ in members]
         for (segment, _), shortened in zip(members, _shorten(passages, wanted, counter), strict=True):
             chosen[segment.path, segment.start] = shortened
     return chosen
 
 
-def passage_of(segment: Segment, scores: Scores, policy: Policy) -> Passage:
+def passage_of(segment: Segment, judged: Judged, policy: Policy) -> Passage:
     """What the compressor is told of a segment."""
     return Passage(
         text=segment.text,
-        scores=scores,
+        scores=judged.scores,
+        relevance=judged.relevance,
+        kind=segment.kind,
         protect=frozenset(PROTECTABLE.intersection(policy.protect)),
         force_tokens=policy.force_tokens,
     )

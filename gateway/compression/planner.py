@@ -17,6 +17,7 @@ Choice = Literal["as-is", "new", "all"]
 
 # A compaction changes what the upstream has cached, on the strength of a forecast: it must pay well.
 _COMPACTION_MARGIN = 0.1  # of the cost of sending as it is
+_COMPACTION_SHRINKS = 0.15  # of the old messages at least: so a conversation of any length has few of them
 # A conversation of n turns goes on for as many more as it has had (Lindy); beyond this nobody knows.
 _MOST_TURNS_AHEAD = 20
 # Providers cache nothing below this many tokens (OpenAI, Anthropic's larger models; DeepSeek: 64).
@@ -154,7 +155,10 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
     choice: Choice = "as-is"
     if p.new_kept < p.new_tokens and usd["new"] < as_is:
         choice = "new"
-    if p.old_kept < p.old_tokens and usd["all"] < usd[choice] - _COMPACTION_MARGIN * as_is:
+    if (
+        p.old_tokens - p.old_kept >= _COMPACTION_SHRINKS * p.old_tokens > 0
+        and usd["all"] < usd[choice] - _COMPACTION_MARGIN * as_is
+    ):
         choice = "all"
     seconds = {"as-is": 0.0, "new": saved_new, "all": saved_all}[choice]
     return Forecast(choice, as_is - usd[choice], seconds, usd)

@@ -15,8 +15,8 @@ from compressor.errors import (
     Overloaded,
 )
 from gateway.chat.conversation import Conversation
-from gateway.chat.segments import live_turn, split_message
-from gateway.compression.choosing import Measured, choose, make_form
+from gateway.chat.segments import live_turn, question_of, split_message
+from gateway.compression.choosing import Judged, Measured, choose, make_form
 from gateway.compression.decision import Ahead, Decision, Sizes, decide
 from gateway.compression.job import Job, Outcome, Past, at_work
 from gateway.compression.planner import Costs, hit_rate, rates_of, scoring_price, turns_ahead
@@ -69,7 +69,7 @@ class Reformer:
             indices = tuple(sorted({*history.new, *(i for i, form in old.items() if form.free)}))
             measured = await self._measure(job, past.conversation, indices)
         try:
-            scored = await self._score(job, measured)
+            scored = await self._score(job, past.conversation, measured)
         except CompressorError as error:
             failure = self._failure(job, error)
             return Outcome({**old, **fresh}, decision.plan, past.generation, failure=failure)
@@ -103,7 +103,7 @@ class Reformer:
                     conversation.messages[index],
                     index,
                     job.policy,
-                    self._count_one(job) if index == live else None,
+                    self._count_one(job) if index == live or conversation.messages[index].alone else None,
                 )
             ]
             counts = self.counts.count_now([segment.text for segment in segments], job.counter)
@@ -148,13 +148,14 @@ class Reformer:
             job.limit,
         )
 
-    async def _score(self, job: Job, measured: Measured) -> Scored:
+    async def _score(self, job: Job, conversation: Conversation, measured: Measured) -> Scored:
         texts = [segment.text for segment, _ in measured.free()]
         deadline = self._deadline(job)
         expected = self.scores.expected_seconds(sum(map(len, texts)))
         if expected is not None and expected > _HOPELESS * deadline:
             deadline = 0.0  # cached scores still come; what is not cached is scored for the next conversation
-        return await self.scores.scores_of(texts, job.salt, deadline)
+        question = question_of(conversation) if job.policy.question_aware else ""
+        return await self.scores.scores_of(texts, job.salt, deadline, question)
 
     def _deadline(self, job: Job) -> float:
         milliseconds = job.policy.deadline_ms or self.deadline_ms
@@ -180,8 +181,9 @@ def _choose_forms(
     job: Job,
 ) -> dict[int, Form]:
     texts = [segment.text for segment, _ in measured.free()]
-    scores = dict(zip(texts, scored.scores, strict=True))
-    chosen = choose(measured, scores, target, job.policy, job.counter)
+    relevance = scored.relevance or [None] * len(texts)
+    judged = [Judged(scores, asked) for scores, asked in zip(scored.scores, relevance, strict=True)]
+    chosen = choose(measured, dict(zip(texts, judged, strict=True)), target, job.policy, job.counter)
     forms = {}
     for index in indices:
         form = make_form(conversation.messages[index], index, measured, chosen)

@@ -7,11 +7,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from compressor.engine.protocol import ScoringEngine
 from compressor.errors import CompressorError, DeadlineExceeded
 from compressor.shapes import WordScores
+from compressor.text.units import question_units
 from gateway.compression.score_cache import ScoreCache, Scores, score_key
 from gateway.shapes import CacheState
 
@@ -24,6 +26,7 @@ class Scored:
     cache: CacheState
     wait_ms: float = 0.0  # longest wait in the engine's queue
     encode_ms: float = 0.0
+    relevance: list[Scores | None] | None = None  # one byte a question unit; None: not asked, or too late
 
 
 @dataclass(slots=True)
@@ -60,12 +63,42 @@ class ScoreSource:
     _speed: _Speed = field(default_factory=_Speed)
     _writes: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def scores_of(self, texts: Sequence[str], salt: bytes, deadline: float) -> Scored:
-        """Scores of each text.
+    async def scores_of(
+        self, texts: Sequence[str], salt: bytes, deadline: float, question: str = ""
+    ) -> Scored:
+        """Scores of each text, and with a question how much each of its units bears on it.
 
         Raises DeadlineExceeded when they are not there in time (scoring goes on and fills the cache), and
         whatever the engine raises: Overloaded, EngineStopped, InvalidText, ScoringFailed.
         """
+        if not question:
+            return await self._scores_of(texts, salt, deadline)
+        ranking = asyncio.create_task(self._rank(question, texts))
+        try:
+            scored, relevance = await asyncio.gather(
+                self._scores_of(texts, salt, deadline), self._in_time(ranking, deadline)
+            )
+        finally:
+            ranking.cancel()
+        return replace(scored, relevance=relevance)
+
+    async def _rank(self, question: str, texts: Sequence[str]) -> list[Scores | None]:
+        """All units of all texts in one call, which the engine can batch."""
+        units = await asyncio.to_thread(lambda: [question_units(text).passages for text in texts])
+        values = await self.engine.rank(question, [unit for parts in units for unit in parts])
+        ends = list(accumulate(map(len, units)))
+        return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    async def _in_time(
+        self, ranking: asyncio.Task[list[Scores | None]], deadline: float
+    ) -> list[Scores | None] | None:
+        """The ranking, or None: without it the scores alone decide, which is worse, not wrong."""
+        try:
+            return await asyncio.wait_for(ranking, max(0.0, deadline))
+        except (TimeoutError, CompressorError):
+            return None
+
+    async def _scores_of(self, texts: Sequence[str], salt: bytes, deadline: float) -> Scored:
         keys = [score_key(salt, self.engine.fingerprint, text) for text in texts]
         known = dict(zip(keys, await self.cache.get(keys), strict=True))
         missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.chat.rebuild import rebuild_body, replaced, string_at
+from gateway.chat.request import parse_request
+from gateway.shapes import ParsedRequest
+
+PATH = ("messages", 0, "content")
+
+
+def request_of(body: bytes) -> ParsedRequest:
+    return parse_request("chat", "/v1/chat/completions", body)
+
+
+def chat_bytes(content: str, **options: Any) -> bytes:
+    raw = {"temperature": 1.0, "model": "m", "messages": [{"role": "user", "content": content}]}
+    return json.dumps(raw, **options).encode()
+
+
+def test_without_a_change_the_very_bytes_come_back() -> None:
+    body = chat_bytes("Hallo Welt", indent=3)
+    request = request_of(body)
+    assert rebuild_body(request, {}) is request.body
+    assert rebuild_body(request, {PATH: "Hallo Welt"}) is request.body
+
+
+@pytest.mark.parametrize("options", [{}, {"ensure_ascii": False}, {"indent": 2}, {"separators": (",", ":")}])
+def test_only_the_string_changes(options: dict[str, Any]) -> None:
+    text, short = 'Grüße "aus" 東京\n\t\\ und ☃ 😀', "Grüße 東京 😀"
+    body = chat_bytes(text, **options)
+    rebuilt = rebuild_body(request_of(body), {PATH: short})
+    assert rebuilt == chat_bytes(short, **options)
+
+
+def test_numbers_and_duplicate_spaces_and_key_order_survive() -> None:
+    body = b'{ "seed":1e2,  "model":"m","top_p":0.10, "messages":[ {"content":"a b c", "role":"user"} ]}'
+    assert rebuild_body(request_of(body), {PATH: "a c"}) == body.replace(b"a b c", b"a c")
+
+
+def test_strings_as_go_writes_them() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"\\u003cb\\u003e one two \\u0026 three"}]}'
+    rebuilt = rebuild_body(request_of(body), {PATH: "<b> two & three"})
+    assert rebuilt == body.replace(b" one two", b" two")
+
+
+def test_of_equal_strings_the_right_one_changes() -> None:
+    turns = [{"role": "user", "content": "the same words"} for _ in range(3)]
+    body = json.dumps({"user": "the same words", "model": "m", "messages": turns}).encode()
+    sent = orjson.loads(rebuild_body(request_of(body), {("messages", 1, "content"): "same words"}))
+    assert [turn["content"] for turn in sent["messages"]] == [
+        "the same words",
+        "same words",
+        "the same words",
+    ]
+    assert sent["user"] == "the same words"
+
+
+def test_an_escape_that_nobody_writes_leads_to_a_new_body_of_equal_meaning() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"\\u0061 b c"}],"n":1.50}'
+    rebuilt = rebuild_body(request_of(body), {PATH: "a c"})
+    assert orjson.loads(rebuilt) == {"model": "m", "messages": [{"role": "user", "content": "a c"}], "n": 1.5}
+
+
+def test_duplicate_keys_are_rebuilt_as_they_are_read() -> None:
+    messages = b'"messages":[{"role":"user","content":"one two"}]'
+    body = b'{"model":"m",' + messages + b"," + messages + b"}"
+    sent = orjson.loads(rebuild_body(request_of(body), {PATH: "two"}))
+    assert sent["messages"][0]["content"] == "two"
+
+
+def test_an_unpaired_surrogate_is_refused_when_it_would_be_written_anew() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"\\ud800 \\u0061"}]}'
+    with pytest.raises(ValueError, match="cannot be written"):
+        rebuild_body(request_of(body), {PATH: "\ud800"})
+
+
+def test_replaced_shares_what_did_not_change() -> None:
+    raw = {"a": [{"b": "x"}, {"b": "y"}], "c": {"d": 1}}
+    new = replaced(raw, {("a", 1, "b"): "z"})
+    assert new == {"a": [{"b": "x"}, {"b": "z"}], "c": {"d": 1}}
+    assert raw["a"][1] == {"b": "y"}  # type: ignore[index]
+    assert new["a"][0] is raw["a"][0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("path", [("x",), ("messages", 3), ("messages",), ("messages", 0, "role", 0, 0)])
+def test_no_string_there(path: tuple[str | int, ...]) -> None:
+    with pytest.raises((LookupError, TypeError)):
+        string_at({"messages": [{"role": "user"}]}, path)
+
+
+@given(
+    st.lists(st.text(max_size=30), min_size=1, max_size=8),
+    st.data(),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+def test_any_text_any_layout(
+    contents: list[str], data: st.DataObject, ascii_only: bool, indent: int | None
+) -> None:
+    raw = {"model": "m", "messages": [{"role": "user", "content": text} for text in contents]}
+    body = json.dumps(raw, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+    chosen = data.draw(st.sets(st.integers(0, len(contents) - 1)))
+    changes = {("messages", index, "content"): data.draw(st.text(max_size=10)) for index in chosen}
+    wanted = replaced(raw, changes) if changes else raw
+    rebuilt = rebuild_body(request_of(body), changes)
+    assert orjson.loads(rebuilt) == wanted
