@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from compressor.text.kinds import detect_kind
-
 from gateway.chat.conversation import Conversation, Message, Slot, read_conversation
 from gateway.chat.instructions import Kept, closing, merge, opening, tagged_passages
 from gateway.shapes import ParsedRequest, Segment, SegmentKind
