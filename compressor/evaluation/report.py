@@ -21,7 +21,8 @@ SCORES = """EM: the normalised gold answer is contained in the answer's first li
 SURVIVAL = """Share of occurrences still in the shortened text, %; nothing was protected unless the method
 says so."""
 COSTS = """Means a context. Methods and the reader work in batches and a batch's time is shared equally, so
-these are throughput figures, not one caller's latency. Notes: contexts where a method could not do as asked."""
+these are throughput figures, not one caller's latency. Notes: contexts where a method could not do as
+asked."""
 SCORE_NAMES = {
     "em": "EM",
     "f1": "F1",

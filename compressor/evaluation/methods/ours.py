@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from compressor.compress import Compressor
 from compressor.config import CompressorConfig
 from compressor.engine.protocol import ScoringEngine
-from compressor.errors import BudgetTooSmall, CompressorError, InvalidOption
-from compressor.evaluation.methods.shapes import Job, Method, ShortText
-from compressor.evaluation.methods.words import keep_best_pieces, keep_best_words, split_sentences
+from compressor.errors import BudgetTooSmall, CompressorError
+from compressor.evaluation.methods.shapes import Job, ShortText
+from compressor.evaluation.methods.words import keep_best_pieces, split_sentences
 from compressor.startup import open_engine
 from compressor.text.tokens import TokenCounter
-from compressor.text.words import split_words
 
 
 class Terse:
@@ -35,15 +33,16 @@ class Terse:
 
     async def _shorten(self, job: Job) -> ShortText:
         try:
-            return ShortText(await self._compress(job, self._options))
-        except BudgetTooSmall:
-            # Equal tokens come first in a comparison: the same words without their protection.
-            bare = {**self._options, "protect": ()}
-            return ShortText(await self._compress(job, bare), "protected spans larger than the budget")
+            try:
+                return await self._compress(job, self._options)
+            except BudgetTooSmall:
+                # Equal tokens come first in a comparison: the same words without their protection.
+                short = await self._compress(job, {**self._options, "protect": ()})
+                return replace(short, note="protected spans larger than the budget")
         except CompressorError as error:
             return ShortText(job.context, f"{type(error).__name__}: {error}")
 
-    async def _compress(self, job: Job, options: Mapping[str, Any]) -> str:
+    async def _compress(self, job: Job, options: Mapping[str, Any]) -> ShortText:
         shortened = await self._compressor.acompress(
             job.context,
             target_tokens=job.target_tokens,
@@ -51,7 +50,7 @@ class Terse:
             question=job.question or None,
             **options,
         )
-        return shortened.text
+        return ShortText(shortened.text, shortened.note)
 
 
 class SentenceRanker:
@@ -75,38 +74,16 @@ class SentenceRanker:
         return ShortText(chosen)
 
 
-class EncoderWords:
-    """The encoder's best words and nothing else: no units, no question, no protection. What units add to."""
+def open_terse(options: Mapping[str, str], counter: TokenCounter, model: str, device: str) -> Terse:
+    """`unit=auto|words|sentences`, `protect=none|all|numbers+urls`. Raises ModelLoadFailed.
 
-    def __init__(self, engine: ScoringEngine, counter: TokenCounter) -> None:
-        self._engine = engine
-        self._counter = counter
-
-    def shorten(self, jobs: Sequence[Job]) -> list[ShortText]:
-        async def all_of_them() -> list[ShortText]:
-            return list(await asyncio.gather(*(self._shorten(job) for job in jobs)))
-
-        return asyncio.run(all_of_them())
-
-    async def _shorten(self, job: Job) -> ShortText:
-        scores = (await self._engine.score(job.context)).values.astype(np.float64)
-        words = split_words(job.context)
-        return ShortText(keep_best_words(words, scores, job.target_tokens, self._counter))
-
-
-def open_terse(options: Mapping[str, str], counter: TokenCounter, model: str, device: str) -> Method:
-    """`unit=auto|words`, `protect=none|all|numbers+urls`; without `protect` nothing is protected, so that
-    methods are compared by what they choose. Raises InvalidOption, ModelLoadFailed."""
-    engine = open_engine(CompressorConfig(model=model, device=device))
-    unit = options.get("unit", "auto")
-    if unit == "words":
-        return EncoderWords(engine, counter)
-    if unit != "auto":
-        raise InvalidOption(f"method terse: unit is auto or words, not {unit!r}")
-    given: dict[str, Any] = {}
+    Without `protect` nothing is protected, so that methods are compared by what they choose.
+    """
+    given: dict[str, Any] = {"unit": options.get("unit", "auto")}
     protect = options.get("protect", "none")
     if protect != "all":  # all: the compressor's own default
         given["protect"] = () if protect == "none" else tuple(protect.split("+"))
+    engine = open_engine(CompressorConfig(model=model, device=device))
     return Terse(Compressor(engine), counter.name, given)
 
 

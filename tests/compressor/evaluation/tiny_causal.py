@@ -28,9 +28,9 @@ def save_causal(folder: Path) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>")
     fast.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     config = Qwen2Config(
-        vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=64, max_position_embeddings=256, eos_token_id=0, pad_token_id=1, bos_token_id=None,
-        initializer_range=0.3,
+        vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=256, eos_token_id=0,
+        pad_token_id=1, bos_token_id=None, initializer_range=0.3,
     )  # fmt: skip
     torch.manual_seed(5)
     folder.mkdir(parents=True, exist_ok=True)
