@@ -99,14 +99,14 @@ async def open_services(
 
 def make_live(config: Config, settings: Settings, stores: Stores, session: aiohttp.ClientSession) -> Live:
     """What one configuration makes of the open parts."""
-    prices = Prices()
+    admission = Admission(config, stores.ledger)
     return Live(
         config=config,
         directory=Directory(config, session),
         policies=PolicyBook(config.policies, config.routes),
-        callers=Callers(config, settings, stores.registry),
-        admission=Admission(config, stores.ledger),
-        prices=prices,
+        callers=Callers(config, settings, stores.registry, along=admission.read_along),
+        admission=admission,
+        prices=Prices(),
     )
 
 

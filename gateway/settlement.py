@@ -122,7 +122,9 @@ class Settlement:
     async def _settle(self, receipt: Receipt) -> None:
         hold = self._admitted.hold
         if self._status >= 400 and self.outcome != "client-left":
-            await self._live.admission.release(hold)
+            # Fairness is between teams; one alone gets whatever its upstream takes.
+            throttled = self._status == 429 and not self._live.callers.is_anonymous
+            await self._live.admission.release(hold, throttled=throttled)
         else:
             await self._live.admission.settle(hold, receipt.usage, receipt.cost_usd)
 

@@ -21,6 +21,7 @@ from gateway.upstream.passthrough import PassthroughUpstream
 from gateway.upstream.retries import Target, attempt_all
 from policies.globs import compile_glob, is_glob
 
+_REMEMBERED = 4096
 _ANTHROPIC_URL = "https://api.anthropic.com/v1"
 
 
@@ -51,17 +52,21 @@ class Directory:
     def __init__(self, config: Config, session: aiohttp.ClientSession) -> None:
         self._models = config.models
         self._globs = [(compile_glob(name), m) for name, m in config.models.items() if is_glob(name)]
+        self._resolved: dict[str, ModelConfig] = {}
         self._configs = config.upstreams
         self._upstreams = {name: _open(upstream, session) for name, upstream in config.upstreams.items()}
 
     def find(self, name: str) -> ModelConfig:
         """The model a client means: by its name, else by the first glob. Raises NotFound."""
-        model = self._models.get(name)
+        model = self._models.get(name) or self._resolved.get(name)
         if model is not None:
             return model
         for matches, model in self._globs:
             if matches(name):
-                return model
+                if len(self._resolved) >= _REMEMBERED:
+                    self._resolved.clear()  # names come from clients
+                # Under a glob the client's name is the upstream's, and the one that prices go by.
+                return self._resolved.setdefault(name, replace(model, model=model.model or name))
         raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
 
     def names(self) -> list[str]:
@@ -75,14 +80,14 @@ class Directory:
     async def send(self, outgoing: Outgoing, model: ModelConfig) -> Sent:
         """The first good reply of the model and its fallbacks; else the last failure, given or raised."""
         models = [model, *(self.find(name) for name in model.fallbacks)]
-        targets = [self._target(outgoing, one, first=index == 0) for index, one in enumerate(models)]
+        targets = [self._target(outgoing, one) for one in models]
         attempted = await attempt_all(targets)
         answered = models[attempted.target]
         return Sent(attempted.reply, answered, answered.upstream, attempted.attempts)
 
-    def _target(self, outgoing: Outgoing, model: ModelConfig, *, first: bool) -> Target:
+    def _target(self, outgoing: Outgoing, model: ModelConfig) -> Target:
         request = outgoing.request
-        named = model.model or (request.model if first else model.name)
+        named = model.model or model.name
         body, headers = outgoing.body, outgoing.headers
         if named != request.model:
             body = rename_model(body, named)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from gateway.errors import GatewayError
-from gateway.upstream.base import UpstreamReply
+from gateway.upstream.base import ReplyBody, UpstreamReply
 
 # What OpenAI's and Anthropic's own clients retry: timeouts, conflicts, rates, trouble (529: overloaded).
 _RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
@@ -90,7 +90,7 @@ async def _attempt(target: Target) -> tuple[UpstreamReply | GatewayError, int]:
         number += 1
         outcome: UpstreamReply | GatewayError
         try:
-            outcome = await target.send()
+            outcome = await with_first_byte(await target.send())
         except GatewayError as error:
             outcome = error
         if isinstance(outcome, UpstreamReply) and not may_retry(outcome.status):
@@ -101,6 +101,42 @@ async def _attempt(target: Target) -> tuple[UpstreamReply | GatewayError, int]:
         if isinstance(outcome, UpstreamReply):
             await outcome.body.close()
         await asyncio.sleep(wait)
+
+
+async def with_first_byte(reply: UpstreamReply) -> UpstreamReply:
+    """The reply once its stream has begun: one that breaks before its first byte can still be tried again."""
+    if not reply.event_stream:
+        return reply
+    chunks = aiter(reply.body)
+    try:
+        first = await anext(chunks, b"")
+    except BaseException:
+        await reply.body.close()
+        raise
+    return replace(reply, body=_Begun(first, chunks, reply.body))
+
+
+class _Begun:
+    """A stream whose first chunk is here."""
+
+    def __init__(self, first: bytes, rest: AsyncIterator[bytes], body: ReplyBody) -> None:
+        self._first = first
+        self._rest = rest
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._first:
+            yield self._first
+        async for chunk in self._rest:
+            yield chunk
+
+    async def read(self) -> bytes:
+        """All of it."""
+        return b"".join([chunk async for chunk in self])
+
+    async def close(self) -> None:
+        """Gives the connection back, or cuts it."""
+        await self._body.close()
 
 
 def _retry_after(outcome: UpstreamReply | GatewayError) -> str:

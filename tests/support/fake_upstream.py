@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +68,14 @@ class FakeUpstream:
         """The next requests meet these scripts, in order; afterwards it answers well again."""
         self._scripts.extend(scripts)
 
+    def reset(self) -> None:
+        """Forgets what it saw and what it should do."""
+        self.seen.clear()
+        self._scripts.clear()
+        self.answer_text, self.usage = ANSWER, None
+        while self.left.acquire(blocking=False):
+            pass
+
     def client_left(self, timeout: float = 5.0) -> bool:
         """Whether a client hung up on an unfinished answer within `timeout` seconds."""
         return self.left.acquire(timeout=timeout)
@@ -110,7 +120,9 @@ class FakeUpstream:
         path = request.path.removeprefix("/v1")
         if path == "/models":
             return _json({"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]})
-        asked = orjson.loads(body)
+        if request.headers.get("content-encoding") in ("gzip", "deflate"):
+            body = zlib.decompress(body, 47)
+        asked = json.loads(body)  # takes lone surrogates, too
         stream = bool(asked.get("stream"))
         builder = _SHAPES[path]
         events, whole = builder(asked, self.answer_text, self.usage)
@@ -138,7 +150,7 @@ def _named(value: dict[str, Any]) -> bytes:
 
 
 def _words(asked: Mapping[str, Any]) -> int:
-    return len(orjson.dumps(asked).split())
+    return len(json.dumps(asked).split())
 
 
 _Reply = tuple[list[bytes], dict[str, Any]]
