@@ -16,3 +16,11 @@ def open_engine(config: CompressorConfig | None = None) -> ScoringEngine:
 
     model = open_model(config or CompressorConfig())
     return Engine(model.scorer, model.tokenizer, model.shape, model.limits, model.ranking)
+
+
+def check_model(config: CompressorConfig) -> None:
+    """Finds and reads the model's description, not its weights. Raises ModelLoadFailed as `open_engine` does."""
+    from compressor.model.description import describe_model
+    from compressor.model.loading import find_folder
+
+    describe_model(find_folder(config.model))

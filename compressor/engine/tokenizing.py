@@ -47,6 +47,7 @@ class TextTokenizer:
         self.prefix, self.suffix = _special_tokens(tokenizer)
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._special, self._unknown = _special_ids(tokenizer)
 
     def tokenize(self, text: str, words: Words) -> TokenizedText:
         """Tokens of the text; of a word above GIANT_WORD_CHARS its beginning only.
@@ -81,6 +82,8 @@ class TextTokenizer:
         sizes = [len(piece) for piece in encoded]
         total = sum(sizes)
         ids = np.fromiter(chain.from_iterable(piece.ids for piece in encoded), np.int32, total)
+        if self._unknown is not None:  # Unigram vocabularies hold "</s>" as a piece, too
+            ids[np.isin(ids, self._special)] = self._unknown
         pairs = chain.from_iterable(piece.offsets for piece in encoded)
         offsets = np.fromiter(chain.from_iterable(pairs), np.int32, 2 * total).reshape(total, 2)
         offsets += np.repeat(np.array([start for start, _ in spans], np.int32), sizes)[:, None]
@@ -133,6 +136,13 @@ def _run_start(piece: NDArray[np.uint32], at: int) -> int:
     """The first character of the run of whitespace that `at` is in."""
     solid = np.flatnonzero(~np.isin(piece[:at], _WHITESPACE))
     return int(solid[-1]) + 1 if solid.size else at
+
+
+def _special_ids(tokenizer: Any) -> tuple[NDArray[np.int32], int | None]:
+    """Ids of all special tokens, and that of the unknown token where there is one."""
+    special = [int(at) for at, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+    known = (tokenizer.token_to_id(name) for name in ("<unk>", "[UNK]"))
+    return np.array(sorted(special), np.int32), next((at for at in known if at is not None), None)
 
 
 def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

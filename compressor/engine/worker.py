@@ -56,12 +56,10 @@ class Worker:
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the thread ends here; its waiters must hear of it
             _log.exception("the encoder's thread died")
             died = EngineStopped(f"the encoder's thread died: {error!r}")
             _fail([*self._line.stop(str(died)), *(entry.job for entry in self._in_flight)], died)
-            if not isinstance(error, Exception):
-                raise
         finally:
             self._scorer.close()
 

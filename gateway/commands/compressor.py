@@ -1,0 +1,107 @@
+"""`terse compressor serve`: the encoder as a process of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compressor.config import CompressorConfig, Precision
+from compressor.errors import ModelLoadFailed
+
+REFUSED = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `compressor` with its sub-commands."""
+    commands = typer.Typer(no_args_is_help=True, help="The encoder as a process that gateways share.")
+    commands.command(epilog="Example: terse compressor serve --socket /run/terse.sock --device cuda:0")(serve)
+    commands.callback()(_group)
+    app.add_typer(commands, name="compressor")
+
+
+def _group() -> None:
+    """The encoder as a process that gateways share."""
+
+
+def serve(
+    socket: Annotated[Path | None, typer.Option(help="Unix socket to listen on.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on, with --port.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port to listen on.")] = None,
+    model: Annotated[
+        str, typer.Option(help="default, a folder, or a hub model that is on this disk.")
+    ] = "default",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto, fp32, bf16, fp8 or int8.")] = "auto",
+    window: Annotated[int | None, typer.Option(help="Encoder tokens of one window.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Encoder tokens of one pass.")] = None,
+    waiting_tokens: Annotated[
+        int | None, typer.Option(help="Queued encoder tokens beyond which callers are refused.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the encoder.")] = None,
+) -> None:
+    """Score texts for gateways on a Unix socket or a TCP port, until SIGTERM.
+
+    Run one process per GPU and list them all in `compressor: {url: ...}`. Exit code 0: ended as asked; 1: the
+    model cannot be loaded; 2: the command line is refused.
+    """
+    if (socket is None) == (port is None):
+        raise typer.BadParameter("give either --socket or --port")
+    config = CompressorConfig(
+        model=model,
+        device=device,
+        precision=precision,
+        window_tokens=window,
+        max_batch_tokens=batch_tokens,
+        max_waiting_tokens=waiting_tokens,
+        threads=threads,
+    )
+    _check_model(config)
+    address = f"unix://{socket}" if socket else f"http://{host}:{port}"
+    typer.echo(f"The compressor listens on {address}", err=True)
+    _run_server(config, socket, host, port or 0)
+
+
+def _check_model(config: CompressorConfig) -> None:
+    """Says what is wrong with the model before any process is started."""
+    from compressor.startup import check_model
+
+    try:
+        check_model(config)
+    except ModelLoadFailed as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(REFUSED) from None
+
+
+def _run_server(config: CompressorConfig, socket: Path | None, host: str, port: int) -> None:
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.log import LogLevels
+    from granian.server.mp import MPServer
+
+    server = MPServer(
+        "terse-compressor",
+        address=host,
+        port=port,
+        uds=socket,
+        uds_permissions=0o600 if socket else None,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        loop=Loops.uvloop,
+        workers=1,
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        respawn_interval=0.5,
+        workers_kill_timeout=10,
+    )
+    server.serve(target_loader=partial(_load_app, config), wrap_loader=False)
+
+
+def _load_app(config: CompressorConfig) -> Any:
+    """Runs in the worker process, which thereby owns the device."""
+    from compressor.startup import open_engine
+    from gateway.compression.compressor_server import create_compressor_app
+
+    return create_compressor_app(open_engine(config))

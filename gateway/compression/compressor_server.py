@@ -1,0 +1,184 @@
+"""The compressor process: one engine behind HTTP, over a Unix socket or TCP. Bodies are bytes.
+
+    POST /v1/score   UTF-8 text            -> one byte a word
+    POST /v1/rank    {question, passages}  -> one byte a passage
+    GET  /health     what EngineHealth says; 503 when not ready
+    GET  /metrics    Prometheus
+
+`x-terse-deadline-ms` on a request bounds it; a client that leaves cancels it, and what still waits is
+dropped. Errors carry the name of the class in compressor/errors.py, so that the client raises the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from compressor.engine.protocol import ScoringEngine
+from compressor.errors import CompressorError, DeadlineExceeded, InvalidText, Overloaded
+
+T = TypeVar("T")
+MAX_BODY_BYTES = 64 * 1024 * 1024  # twice the gateway's default for a whole request
+_STATUS = {"Overloaded": 429, "InvalidText": 400, "DeadlineExceeded": 504, "EngineStopped": 503}
+_CLIENT_GONE = Response(status_code=499)
+# From one short text on a GPU to a long one on a busy CPU, in seconds.
+_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
+
+
+def create_compressor_app(engine: ScoringEngine) -> Starlette:
+    """The ASGI app around an engine, which it closes when it shuts down."""
+    server = _CompressorServer(engine)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await engine.close()
+
+    routes = [
+        Route("/v1/score", server.score, methods=["POST"]),
+        Route("/v1/rank", server.rank, methods=["POST"]),
+        Route("/health", server.health),
+        Route("/metrics", server.metrics),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+class _CompressorServer:
+    def __init__(self, engine: ScoringEngine) -> None:
+        self._engine = engine
+        self._registry = CollectorRegistry()
+        self._registry.register(_EngineCollector(engine))
+        self._answers = Counter(
+            "terse_compressor_answers", "Answers by outcome", ["outcome"], registry=self._registry
+        )
+        self._wait = Histogram(
+            "terse_compressor_wait_seconds", "Queueing", buckets=_BUCKETS, registry=self._registry
+        )
+        self._encode = Histogram(
+            "terse_compressor_encode_seconds", "Encoding", buckets=_BUCKETS, registry=self._registry
+        )
+
+    async def score(self, request: Request) -> Response:
+        """Scores the body."""
+        return await self._answer(request, self._score(request))
+
+    async def rank(self, request: Request) -> Response:
+        """Ranks the passages of the body."""
+        return await self._answer(request, self._rank(request))
+
+    async def health(self, _request: Request) -> Response:
+        """Readiness, device, fingerprint and counts."""
+        health = self._engine.health()
+        body = {**asdict(health), "device": self._engine.device, "fingerprint": self._engine.fingerprint}
+        return JSONResponse(body, 200 if health.ready else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Prometheus text."""
+        return Response(
+            generate_latest(self._registry), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    async def _score(self, request: Request) -> Response:
+        try:
+            text = (await _read_body(request)).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidText(f"the body is not UTF-8 at byte {error.start}") from None
+        scores = await _bounded(request, self._engine.score(text))
+        self._wait.observe(scores.timings.wait_ms / 1000)
+        self._encode.observe(scores.timings.encode_ms / 1000)
+        headers = {
+            "x-terse-fingerprint": scores.fingerprint,
+            "x-terse-wait-ms": f"{scores.timings.wait_ms:.3f}",
+            "x-terse-encode-ms": f"{scores.timings.encode_ms:.3f}",
+        }
+        return Response(scores.values.tobytes(), headers=headers, media_type="application/octet-stream")
+
+    async def _rank(self, request: Request) -> Response:
+        try:
+            body = orjson.loads(await _read_body(request))
+            question, passages = str(body["question"]), [str(passage) for passage in body["passages"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise InvalidText(f"expected {{question, passages}}: {error}") from None
+        ranks = await _bounded(request, self._engine.rank(question, passages))
+        return Response(ranks.tobytes(), media_type="application/octet-stream")
+
+    async def _answer(self, request: Request, work: Awaitable[Response]) -> Response:
+        try:
+            response = await work
+            outcome = "ok"
+        except ClientDisconnect:
+            response, outcome = _CLIENT_GONE, "ClientGone"
+        except CompressorError as error:
+            outcome = type(error).__name__
+            headers = {"retry-after": "1"} if isinstance(error, Overloaded) else {}
+            body = {"error": {"type": outcome, "message": str(error)}}
+            response = JSONResponse(body, _STATUS.get(outcome, 500), headers)
+        self._answers.labels(outcome).inc()
+        return response
+
+
+class _EngineCollector(Collector):
+    """The engine's own counts, read when Prometheus asks."""
+
+    def __init__(self, engine: ScoringEngine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterable[Metric]:
+        health = self._engine.health()
+        yield GaugeMetricFamily("terse_compressor_ready", "1 while scoring works", int(health.ready))
+        yield GaugeMetricFamily(
+            "terse_compressor_waiting_tokens", "Encoder tokens in the queue", health.waiting_tokens
+        )
+        for name, help_text, value in (
+            ("texts", "Texts scored", health.scored_texts),
+            ("tokens", "Encoder tokens scored", health.scored_tokens),
+            ("batches", "Passes of the encoder", health.batches),
+        ):
+            yield CounterMetricFamily(f"terse_compressor_{name}", help_text, value)
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidText(f"the text is over {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+async def _bounded(request: Request, work: Awaitable[T]) -> T:
+    """Awaits `work` until the deadline passes or the client leaves; both cancel it."""
+    deadline = request.headers.get("x-terse-deadline-ms")
+    seconds = float(deadline) / 1000 if deadline and deadline.isascii() and deadline.isdigit() else None
+    task = asyncio.ensure_future(work)
+    gone = asyncio.create_task(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if gone.done():
+            raise ClientDisconnect
+        raise DeadlineExceeded(f"no scores within {deadline} ms")
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    message: Any = {}
+    while message.get("type") != "http.disconnect":
+        message = await request.receive()
