@@ -14,6 +14,7 @@ from compressor.engine.protocol import ScoringEngine
 from gateway.api import completions, compress, embeddings, health, messages, metrics, models, responses
 from gateway.api.error_response import error_response
 from gateway.config import Config
+from gateway.dashboard import pages as dashboard
 from gateway.errors import GatewayError
 from gateway.services import open_services
 from gateway.settings import Settings
@@ -55,4 +56,5 @@ def _routes() -> list[BaseRoute]:
         *compress.routes,
         *health.routes,
         *metrics.routes,
+        *dashboard.routes,
     ]
