@@ -78,6 +78,14 @@ class CompressorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class QualitySettings:
+    """How answers are compared, and who hears of a fall-back."""
+
+    judge: str = ""  # a model of this file that compares prose; "": the encoder alone
+    webhook: Secret | None = None  # gets a POST with JSON when a policy falls back to audit
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything terse.yaml says, checked and resolved."""
 
@@ -88,4 +96,5 @@ class Config:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     teams: Mapping[str, Team] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    quality: QualitySettings = QualitySettings()
     file: str = ""  # where it was read from; "" for the built-in defaults

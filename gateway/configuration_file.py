@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from gateway.config import CompressorSettings, Config, ModelConfig, Secret
-from gateway.configuration.connections import built_in_upstream, read_models, read_upstreams
+from gateway.config import CompressorSettings, Config, ModelConfig, QualitySettings, Secret
+from gateway.configuration.connections import built_in_upstream, model_named, read_models, read_upstreams
 from gateway.configuration.document import LARGEST_FILE_BYTES, Document, read_document
-from gateway.configuration.entries import BLOCKS, CompressorEntry, StoreEntry
+from gateway.configuration.entries import BLOCKS, CompressorEntry, QualityEntry, StoreEntry
 from gateway.settings import Settings, read_environment
 from policies.checking import suggest, validate
 from policies.errors import ConfigurationError, Path, PolicyError, Problem
@@ -114,6 +114,7 @@ def parse_config(
     models = read_models(data.get("models"), upstreams, problems)
     compressor = _read_compressor(data.get("compressor"), problems)
     store = validate(StoreEntry, {"store": data.get("store")}, (), problems)
+    quality = _read_quality(data.get("quality"), models, problems)
     rules = read_rules(data.get("policies"), data.get("teams"), data.get("routes"), problems)
     if problems:
         raise ConfigurationError(_in_order(document, problems))
@@ -125,6 +126,7 @@ def parse_config(
         policies=rules.policies,
         teams=rules.teams,
         routes=rules.routes,
+        quality=quality,
         file=file,
     )
     warnings = _in_order(document, _doubts(config, rules))
@@ -192,6 +194,16 @@ def _read_compressor(data: Any, problems: list[Problem]) -> CompressorSettings:
         max_batch_tokens=entry.max_batch_tokens,
         max_waiting_tokens=entry.max_waiting_tokens,
     )
+
+
+def _read_quality(data: Any, models: Mapping[str, ModelConfig], problems: list[Problem]) -> QualitySettings:
+    entry = validate(QualityEntry, {} if data is None else data, ("quality",), problems)
+    if entry is None:
+        return QualitySettings()
+    if entry.judge and model_named(entry.judge, models) is None:
+        what = f"unknown model {entry.judge!r}{suggest(entry.judge, models)}"
+        problems.append(Problem(("quality", "judge"), what))
+    return QualitySettings(entry.judge or "", Secret(entry.webhook) if entry.webhook else None)
 
 
 def _store(document: Document, entry: StoreEntry | None, settings: Settings) -> Secret | None:

@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=False)
 
 # Values under these keys are secrets: a complaint never repeats them.
-SECRET_KEYS = frozenset({"api_key", "store", "headers"})
+SECRET_KEYS = frozenset({"api_key", "store", "headers", "webhook"})
 
 _LONGEST_SHOWN = 60  # characters of a wrong value in a message
 

@@ -256,7 +256,7 @@ def _team(name: str, body: object, path: Path, problems: list[Problem]) -> Team 
     entry = validate(TeamEntry, body, path, problems)
     if entry is None:
         return None
-    budgets = _budgets(entry.budget, (*path, "budget"), problems)
+    budgets = budgets_of(entry.budget, (*path, "budget"), problems)
     _check_pressure(entry.pressure, bool(budgets), (*path, "pressure"), problems)
     return Team(
         name=name,
@@ -269,7 +269,8 @@ def _team(name: str, body: object, path: Path, problems: list[Problem]) -> Team 
     )
 
 
-def _budgets(entries: list[BudgetEntry], path: Path, problems: list[Problem]) -> tuple[Budget, ...]:
+def budgets_of(entries: list[BudgetEntry], path: Path, problems: list[Problem]) -> tuple[Budget, ...]:
+    """Checked budgets as the frozen shape."""
     for index, entry in enumerate(entries):
         if entry.usd is None and entry.tokens is None:
             where: Path = path if len(entries) == 1 else (*path, index)
@@ -318,7 +319,7 @@ def _read_routes(data: object, policies: Iterable[str], problems: list[Problem])
         if entry.budget and not entry.name:
             what = "expected a name beside it, so that what is spent stays with the route when routes move"
             problems.append(Problem((*path, "budget"), what))
-        budgets = _budgets(entry.budget, (*path, "budget"), problems)
+        budgets = budgets_of(entry.budget, (*path, "budget"), problems)
         routes.append(Route(name, _route_match(entry.match), entry.policy, budgets))
     return tuple(routes)
 

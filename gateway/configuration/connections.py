@@ -11,7 +11,8 @@ from gateway.configuration.entries import ModelEntry, UpstreamEntry
 from policies.checking import suggest, validate
 from policies.errors import Path, Problem
 from policies.globs import compile_glob
-from policies.load import entries_of
+from policies.load import budgets_of, entries_of
+from policies.shapes import Limits
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -88,7 +89,7 @@ def read_models(
     for name, body in entries_of(data, "models", problems).items():
         path: Path = ("models", name)
         entry = validate(ModelEntry, body, path, problems)
-        model = _model(name, entry) if entry is not None else _refused(name, body)
+        model = _model(name, entry, path, problems) if entry is not None else _refused(name, body)
         if entry is not None and not model.upstream and not only:
             problems.append(Problem(path, f"the key 'upstream' is missing; one of {', '.join(upstreams)}"))
         models[name] = replace(model, upstream=model.upstream or only)
@@ -115,7 +116,7 @@ def _check_reference(
         problems.append(Problem((*path, "upstream"), what))
 
 
-def _model(name: str, entry: ModelEntry) -> ModelConfig:
+def _model(name: str, entry: ModelEntry, path: Path, problems: list[Problem]) -> ModelConfig:
     plain: dict[str, Any] = entry.model_dump(
         include={"input_price", "output_price", "cache_read_price", "cache_write_price", "context_window"}
     )
@@ -125,6 +126,8 @@ def _model(name: str, entry: ModelEntry) -> ModelConfig:
         model=entry.model or "",
         fallbacks=tuple(entry.fallbacks),
         tokenizer=entry.tokenizer or "",
+        budgets=budgets_of(entry.budget, (*path, "budget"), problems),
+        limits=Limits(**entry.limits.model_dump()),
         **plain,
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from policies.checking import STRICT, Expect
-from policies.entries import Flag, Globs, Milliseconds, Name, Rate, SomeTokens, Text
+from policies.entries import Budgets, Flag, Globs, LimitsEntry, Milliseconds, Name, Rate, SomeTokens, Text
 
 LARGEST_TOKEN_USD = (
     0.01  # the dearest model asks 0.0006 a token; above this, somebody wrote the price of a million
@@ -57,6 +57,8 @@ class ModelEntry(BaseModel):
     cache_read_price: TokenPrice | None = None
     cache_write_price: TokenPrice | None = None
     context_window: SomeTokens | None = None
+    budget: Budgets = []
+    limits: LimitsEntry = LimitsEntry()
 
 
 class CompressorEntry(BaseModel):
@@ -94,4 +96,12 @@ class StoreEntry(BaseModel):
     ) = None
 
 
-BLOCKS = ("upstreams", "models", "compressor", "store", "policies", "teams", "routes")
+class QualityEntry(BaseModel):
+    """The block `quality:`."""
+
+    model_config = STRICT
+    judge: Name | None = None
+    webhook: Url | None = None
+
+
+BLOCKS = ("upstreams", "models", "compressor", "store", "policies", "teams", "routes", "quality")

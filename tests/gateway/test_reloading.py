@@ -91,7 +91,7 @@ async def test_a_bad_file_is_refused_with_its_error(file: Path, caplog: pytest.L
 async def test_a_vanished_file_leaves_the_old_one_until_it_is_back(file: Path) -> None:
     app = App(file)
     reloader = reloader_of(app, file)
-    file.unlink()
+    vanish(file)
     assert await reloader.reload() == "refused"
     assert reloader.error == f"{file}: no such file"
     assert app.keep == 0.5
@@ -119,6 +119,10 @@ async def test_what_needs_a_restart_keeps_its_old_value(file: Path, caplog: pyte
     assert (app.config.compressor.device, app.config.store) == ("auto", None)
     assert "the change of compressor takes effect after a restart" in caplog.text
     assert "elsewhere" not in caplog.text
+
+
+def vanish(file: Path) -> None:
+    file.unlink()
 
 
 def replaced(file: Path, text: str) -> None:
