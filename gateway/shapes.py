@@ -56,6 +56,7 @@ class Caller:
     metadata: Mapping[str, str] = field(default_factory=dict)
     budgets: tuple[Budget, ...] = ()  # of the key itself, beside its team's
     limits: Limits = Limits()
+    account: str = ""  # the key whose budget this one goes on spending; "": its own
 
 
 @dataclass(frozen=True, slots=True)

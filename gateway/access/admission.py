@@ -202,7 +202,8 @@ class Admission:
         team = caller.team
         accounts = [Account(f"team:{team.name}", team.budgets, team.limits)]
         if caller.key_id not in (ANONYMOUS, MASTER):
-            accounts.append(Account(f"key:{caller.key_id}", caller.budgets, caller.limits))
+            name = f"key:{caller.account or caller.key_id}"
+            accounts.append(Account(name, caller.budgets, caller.limits))
         configured = self._model(model)
         if configured is not None:
             accounts.append(Account(f"model:{configured.name}", configured.budgets, configured.limits))

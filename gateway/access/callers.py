@@ -194,6 +194,7 @@ class Callers:
                 metadata={k: v for k, v in record.metadata.items() if isinstance(v, str)},
                 budgets=record.budgets,
                 limits=record.limits,
+                account=record.account,
             )
         return _Known(record, owner, caller, expiry_of(record.expires), now)
 

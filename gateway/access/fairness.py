@@ -1,8 +1,8 @@
 """Who may go on when an upstream throttles: every team its share of what the upstream still takes.
 
 Additive increase, multiplicative decrease (Chiu and Jain, 1989) on the number of requests in flight to one
-model of this process: a 429 halves it, every answer lets it grow by one over its size. While it is in force and
-full, a team that has its share in flight is told to wait, so that a busy team cannot keep a quiet one out.
+model of this process: a 429 halves it, every answer lets it grow by one over its size. While it is in force
+and full, a team that has its share in flight is told to wait, so that a busy team keeps no quiet one out.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ class KeyRecord:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     updated: str = ""
+    account: str = ""  # whose budget it spends: the key it replaced; "": its own
 
     def encode(self) -> bytes:
         """JSON for the registry."""

@@ -143,7 +143,7 @@ class RedisLedger:
         sums = [
             (tuple(key), figure.decode(), int(amount))
             for (_, key), row in zip(wanted, rows, strict=True)
-            for figure, amount in zip(row[::2], row[1::2], strict=True)
+            for figure, amount in row.items()
         ]
         return rows_of(sums, group)
 
@@ -153,7 +153,7 @@ class RedisLedger:
         if limit <= 0:
             return []
         found = await self._link.command("XREVRANGE", log, "+", "-", "COUNT", limit)
-        return [orjson.loads(fields[1]) for _, fields in found]
+        return [orjson.loads(fields[b"e"]) for _, fields in found]
 
     async def prune(self) -> None:
         """Forgets rows of the books that are older than they are kept; cheap, called now and then."""
