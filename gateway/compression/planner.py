@@ -18,8 +18,11 @@ Choice = Literal["as-is", "new", "all"]
 # A compaction changes what the upstream has cached, on the strength of a forecast: it must pay well.
 _COMPACTION_MARGIN = 0.1  # of the cost of sending as it is
 _COMPACTION_SHRINKS = 0.15  # of the old messages at least: so a conversation of any length has few of them
-# A conversation of n turns goes on for as many more as it has had (Lindy); beyond this nobody knows.
-_MOST_TURNS_AHEAD = 20
+# Half of the conversations that have had n turns have at least this share of n still to come, if their
+# lengths follow a power law with exponent 2 (sqrt(2) - 1); the mean, n, would rest on a few very long ones.
+# Beyond 20 nobody knows.
+_SHARE_AHEAD = 0.41
+_MOST_TURNS_AHEAD = 20.0
 # Providers cache nothing below this many tokens (OpenAI, Anthropic's larger models; DeepSeek: 64).
 LEAST_CACHED_TOKENS = 1024
 # How long a prefix that nobody reads stays cached: five minutes at Anthropic, five to ten at OpenAI.
@@ -105,7 +108,7 @@ def scoring_price(device: str) -> float:
 
 def turns_ahead(turns: int) -> float:
     """How many more turns a conversation of so many is expected to have; one request alone: none."""
-    return float(min(max(turns - 1, 0), _MOST_TURNS_AHEAD))
+    return min(max(turns - 1, 0) * _SHARE_AHEAD, _MOST_TURNS_AHEAD)
 
 
 def hit_rate(observed: float | None, idle_seconds: float, *, seen: bool, discounts: bool) -> float:
