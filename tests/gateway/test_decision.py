@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.compression.decision import Ahead, Sizes, decide
+from gateway.compression.planner import Costs, Rates
+from policies import Plan
+
+RATES = Rates(3e-6, 3e-7, 3.75e-6)
+SIZES = Sizes(fixed=100, old=10_000, old_free=6_000, old_untouched=1_000, new=3_000, new_free=2_500)
+WARM = Ahead(turns=3.0, hit_rate=0.9, later_hit_rate=0.9)
+
+
+def halve(compressible: int, total: int) -> Plan:
+    if compressible < 1024:
+        return Plan(False, "on", compressible, 1.0, "below-trigger")
+    return Plan(True, "on", compressible // 2, 0.5, "", ("half",))
+
+
+def test_new_messages_only() -> None:
+    decision = decide(SIZES, halve, Costs(RATES), WARM, None)
+    assert decision.choice == "new"
+    assert decision.plan.target == 1_250
+
+
+def test_a_cold_cache_is_the_moment_to_compact() -> None:
+    decision = decide(SIZES, halve, Costs(RATES), Ahead(3.0, 0.1, 0.9), None)
+    assert decision.choice == "all"
+    assert decision.plan.target == 4_250
+    assert decision.plan.steps[0] == "half"
+    assert decision.plan.steps[1].startswith("compaction: 6000 tokens of earlier messages")
+
+
+def test_what_does_not_fit_is_compacted_whatever_it_costs() -> None:
+    assert decide(SIZES, halve, Costs(RATES), WARM, 12_000).choice == "new"
+    assert decide(SIZES, halve, Costs(RATES), WARM, 11_000).choice == "all"
+
+
+def test_holdout_is_left_alone() -> None:
+    held = Plan(False, "on", 0, 1.0, "holdout")
+    decision = decide(SIZES, lambda *_: held, Costs(RATES), WARM, None)
+    assert (decision.choice, decision.plan.reason) == ("as-is", "holdout")
+
+
+def test_no_saving_is_said() -> None:
+    decision = decide(SIZES, halve, Costs(RATES, usd_per_scored_token=1.0), WARM, None)
+    assert (decision.choice, decision.plan.compress, decision.plan.reason) == ("as-is", False, "no-saving")
+
+
+@given(
+    st.integers(0, 5_000),
+    st.integers(0, 100_000),
+    st.floats(0, 1),
+    st.integers(0, 100_000),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.none() | st.integers(1, 100_000),
+)
+def test_any_sizes(
+    fixed: int, old: int, old_free: float, new: int, new_free: float, hit: float, limit: int | None
+) -> None:
+    sizes = Sizes(fixed, old, int(old * old_free), int(old * (1 - old_free)), new, int(new * new_free))
+    decision = decide(sizes, halve, Costs(RATES), Ahead(5.0, hit, hit), limit)
+    assert decision.plan.compress == (decision.choice != "as-is")
+    if decision.choice == "all":
+        assert sizes.old_free > 0
