@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from compressor.errors import BudgetTooSmall, InvalidBudget, InvalidOption
 from compressor.shapes import DEFAULT_PROTECT, Shortened, Span, WordDecision
-from compressor.text.fitting import Scales, fit
+from compressor.text.fitting import Scales, fit, order_items
 from compressor.text.passages import Prepared, prepare
 from compressor.text.protection import REASONS
 from compressor.text.rendering import as_spans, everything
@@ -105,16 +105,17 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
     if tokens_before <= target:
         return _results(job, None, [one.tokens for one in prepared], None)
     columns = _columns(prepared)
-    budget = max(0.0, target - float(columns.costs[~columns.free].sum()))
+    budget = max(0.0, target - _fixed_cost(prepared))
     asked = columns.relevance is not None
     levels = _LEVELS.get(job.unit)
     if levels is None:
         levels = plan_levels(_sizes(prepared, tokens_before), target / tokens_before, asked=asked)
     ordered = keep_order(columns, budget, levels)
     scales = Scales(prepared, job.counter)
-    fitted = fit(scales, columns, ordered.order, target)
+    must_stay = np.concatenate([one.codes > 0 for one in prepared])
+    fitted = fit(scales, order_items(columns, ordered.order), must_stay, target)
     if fitted is None:
-        total = sum(scales.weigh(~columns.free))
+        total = sum(scales.weigh(must_stay))
         over = total - target
         raise BudgetTooSmall(
             f"what must stay has {total} tokens, {over} more than the budget of {target}", over
@@ -132,6 +133,11 @@ def _sizes(prepared: Sequence[Prepared], tokens: int) -> Sizes:
     )
 
 
+def _fixed_cost(prepared: Sequence[Prepared]) -> float:
+    """What must stay costs about so many tokens."""
+    return float(sum(one.costs[one.codes > 0].sum() for one in prepared))
+
+
 def _columns(prepared: Sequence[Prepared]) -> Columns:
     def numbered(name: str) -> NDArray[np.int64]:
         parts, following = [], 0
@@ -141,6 +147,10 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
             following += int(units[-1]) + 1 if len(units) else 0
         return np.concatenate(parts)
 
+    groups, following = [], 0
+    for one in prepared:
+        groups.append(np.where(one.group >= 0, one.group.astype(np.int64) + following, -1))
+        following += int(one.group.max(initial=-1)) + 1
     relevance = None
     known = [one.relevance for one in prepared if one.relevance is not None]
     if known:
@@ -154,7 +164,8 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
     return Columns(
         scores=np.concatenate([one.scores for one in prepared]),
         costs=np.concatenate([one.costs for one in prepared]),
-        free=np.concatenate([one.codes == 0 for one in prepared]),
+        free=np.concatenate([one.free for one in prepared]),
+        group=np.concatenate(groups),
         sentence=numbered("sentence"),
         paragraph=numbered("paragraph"),
         document=numbered("document"),

@@ -35,8 +35,13 @@ class Scales:
         self._prepared = prepared
         self._offsets = np.cumsum([0, *(len(one.words) for one in prepared)]).tolist()
         self._counter = counter
+        self._costs = np.concatenate([one.costs for one in prepared])
         self._masks: list[NDArray[np.bool_] | None] = [None] * len(prepared)
         self._tokens = [0] * len(prepared)
+
+    def estimate(self, keep: NDArray[np.bool_]) -> float:
+        """About how many tokens the words cost, from where the tokens of the original begin."""
+        return float(self._costs[keep].sum())
 
     def weigh(self, keep: NDArray[np.bool_]) -> list[int]:
         """Exact tokens of each passage when the words of `keep` stay."""
@@ -56,38 +61,67 @@ class Scales:
         return list(self._tokens)
 
 
-def fit(scales: Scales, columns: Columns, order: NDArray[np.int64], target: int) -> Fitted | None:
-    """Keeps the beginning of `order` that costs at most `target`, with what must stay.
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What stays or goes as one (a word, or a group of words), in the order in which it is kept."""
+
+    costs: NDArray[np.float32]  # about so many tokens, shape [items]
+    words: NDArray[np.int64]  # every free word
+    item: NDArray[np.int64]  # the item of each of them
+
+    def keep(self, must_stay: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The words that stay when these items do."""
+        keep = must_stay.copy()
+        keep[self.words[chosen[self.item]]] = True
+        return keep
+
+
+def order_items(columns: Columns, order: NDArray[np.int64]) -> Items:
+    """Groups stand where their first word stands in the order of words."""
+    group = columns.group[order]
+    if not len(order) or int(group.max()) < 0:
+        return Items(columns.costs[order], order, np.arange(len(order)))
+    keys = np.where(group >= 0, group, int(group.max()) + 1 + np.arange(len(order)))
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    position = np.empty(len(first), np.int64)
+    position[np.argsort(first, kind="stable")] = np.arange(len(first))
+    item = position[inverse]
+    return Items(np.bincount(item, columns.costs[order]).astype(np.float32), order, item)
+
+
+def fit(scales: Scales, items: Items, must_stay: NDArray[np.bool_], target: int) -> Fitted | None:
+    """Keeps the first items that cost at most `target` tokens, with what must stay.
 
     None if what must stay costs more than the target.
     """
-    costs = np.cumsum(columns.costs[order], dtype=np.float64)
-    fixed = float(columns.costs[~columns.free].sum())
-    best: Fitted | None = None
-    low, low_tokens = -1, 0.0  # the longest beginning known to fit
-    high, high_tokens = len(order) + 1, 0.0  # the shortest known not to
-    length = int(np.searchsorted(costs, max(0.0, target - fixed), "right"))
+    costs = np.cumsum(items.costs, dtype=np.float64)
+    count = len(costs)
+    best: tuple[list[int], NDArray[np.bool_]] | None = None
+    low, low_tokens = -1, 0.0  # most items known to fit
+    high, high_tokens = count + 1, 0.0  # fewest known not to
+    spare = max(0.0, target - scales.estimate(must_stay))
+    length = int(np.searchsorted(costs, spare, "right"))
     for step in range(SEARCH_STEPS + 64):  # halving ends by itself: 2**64 is more than any text
-        keep = ~columns.free
-        keep[order[:length]] = True
-        tokens = scales.weigh(keep)
+        chosen = np.arange(count) < length
+        tokens = scales.weigh(items.keep(must_stay, chosen))
         total = sum(tokens)
         if total <= target:
-            best, low, low_tokens = Fitted(keep, tokens), length, total
+            best, low, low_tokens = (tokens, chosen), length, total
         else:
             high, high_tokens = length, total
-        if high - low <= 1 or (total <= target and total >= AIM * CLOSE_ENOUGH * target):
+        if high - low <= 1 or CLOSE_ENOUGH * target <= total <= target:
             break
         length = _next_length(costs, (low, low_tokens), (high, high_tokens), target, step)
     if best is None:
         return None
-    return _fill(scales, best, columns, order[low:], target)
+    tokens, chosen = _fill(scales, items, must_stay, best, target)
+    return Fitted(items.keep(must_stay, chosen), tokens)
 
 
 def _next_length(
     costs: NDArray[np.float64], low: tuple[int, float], high: tuple[int, float], target: int, step: int
 ) -> int:
-    """The next guess between a beginning that fits and one that does not; either may be unknown yet."""
+    """The next guess between a length that fits and one that does not; either may be unknown yet."""
     (fits, fit_tokens), (over, over_tokens) = low, high
     last = len(costs)
     goal = AIM * target
@@ -105,29 +139,31 @@ def _next_length(
     return max(fits + 1, min(guess, over - 1, last))
 
 
-def _fill(scales: Scales, best: Fitted, columns: Columns, rest: NDArray[np.int64], target: int) -> Fitted:
-    """Adds further words, in order, until the result is close to the target or nothing fits any more."""
-    total = sum(best.tokens)
-    refused = np.zeros(len(rest), bool)
-    steps = 0
-    most = len(rest)
-    while total < CLOSE_ENOUGH * target and steps < FILL_STEPS:
-        open_words = rest[~best.keep[rest] & ~refused]
-        fitting = open_words[columns.costs[open_words] <= target - total]
-        if not len(fitting):
+def _fill(
+    scales: Scales,
+    items: Items,
+    must_stay: NDArray[np.bool_],
+    best: tuple[list[int], NDArray[np.bool_]],
+    target: int,
+) -> tuple[list[int], NDArray[np.bool_]]:
+    """Adds further items, in order, until the result is close to the target or nothing fits any more."""
+    tokens, chosen = best
+    refused = np.zeros(len(chosen), bool)
+    most = len(chosen)
+    for _ in range(FILL_STEPS):
+        spare = target - sum(tokens)
+        fitting = np.flatnonzero(~chosen & ~refused & (items.costs <= spare))
+        if not len(fitting) or sum(tokens) >= CLOSE_ENOUGH * target:
             break
-        together = np.cumsum(columns.costs[fitting]) <= target - total
-        count = max(1, min(most, int(together.sum())))
-        keep = best.keep.copy()
-        keep[fitting[:count]] = True
-        tokens = scales.weigh(keep)
-        steps += 1
-        if sum(tokens) <= target:
-            best, total = Fitted(keep, tokens), sum(tokens)
-            most = len(rest)
+        count = max(1, min(most, int((np.cumsum(items.costs[fitting]) <= spare).sum())))
+        more = chosen.copy()
+        more[fitting[:count]] = True
+        weighed = scales.weigh(items.keep(must_stay, more))
+        if sum(weighed) <= target:
+            tokens, chosen, most = weighed, more, len(chosen)
         elif count > 1:
             most = count // 2
         else:
-            refused[np.flatnonzero(rest == fitting[0])] = True
-            most = len(rest)
-    return best
+            refused[fitting[0]] = True
+            most = len(chosen)
+    return tokens, chosen

@@ -1,21 +1,131 @@
-"""What kind of text a string is, by its own looks."""
+"""What kind of text a string is, by its looks. Only clear cases are told; everything else is prose."""
 
 from __future__ import annotations
 
-KINDS = (
-    "prose",
-    "code",
-    "json",
-    "log",
-    "diff",
-    "table",
-    "html",
-    "markdown",
-    "base64",
-    "stack-trace",
+import json
+import re
+
+from compressor.text.words import TAG, looks_like_json
+
+KINDS = ("prose", "code", "json", "log", "diff", "table", "html", "markdown", "base64", "stack-trace")
+
+# Lines are judged on a sample: the first so many characters.
+_SAMPLE = 20_000
+_BASE64 = re.compile(
+    r"(?:data:[\w/+.\-]{1,60};base64,)?[A-Za-z0-9+/_\-]{60,}(?:\s+[A-Za-z0-9+/_\-]+)*={0,2}\s*\Z"
+)
+_DIFF = re.compile(
+    r"^(?:diff --git |index [0-9a-f]{7,}\.\.|@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@|Index: \S)", re.MULTILINE
+)
+_TRACE = re.compile(
+    r"Traceback \(most recent call last\)|^[ \t]+at [\w$.<>/]+ ?\(.*\)$|^[ \t]+at \S+:\d+"
+    r"|^[ \t]+File \".+\", line \d+|^goroutine \d+ \[|^[ \t]*#\d+\s+0x[0-9a-f]+|^Caused by: "
+    r"|^[ \t]+from .+:\d+:in ",
+    re.MULTILINE,
+)
+_HTML_HEAD = re.compile(
+    r"\s*<(?:!doctype|html|\?xml|(?:head|body|div|table|section|article|svg|rss|feed)\b)", re.IGNORECASE
+)
+_LOG_LINE = re.compile(
+    r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d|\[?\d{1,2}/\w{3}/\d{4}"
+    r"|[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:"
+    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b|\S+ - - \[|\d{6} \d{6} "
+    r"|[IWEF]\d{4} \d\d:|[\w./\-]+:\d+(?::\d+)?:|\d{10}(?:\.\d+)? |- \d{10} "
+)
+_CODE_LINE = re.compile(
+    r"[ \t]*(?:(?:async )?def \w+\(|class \w+[(:{ ]|import [\w.{*]|from [\w.]+ import "
+    r"|(?:export |public |private |static |async )*"
+    r"(?:function|const|let|var|fn|func|interface|struct|enum|impl|trait|namespace)\b"
+    r"|#include\b|#define\b|using [\w:.]+;|package [\w.]+;?$"
+    r"|(?:if|for|while|switch|else if|elif|except|catch)\b.*[:{]$|else:?\s*\{?$|try:?\s*\{?$|return\b.*"
+    r"|\}[;,)]*$|\{$|@\w+|[\w.\[\]\"']+ (?:[+\-*/|&]?=|:=) .+|[\w.]+\(.*\)[;:]?$|.*[;{]$|//|/\*|\*/|# )"
+)
+_MARKDOWN = re.compile(
+    r"^(?:#{1,6} \S|```|~~~|[-*+] \S|\d{1,3}\. \S|> |\|.*\|[ \t]*$|={3,}$|-{3,}$)"
+    r"|\[[^\[\]\n]+\]\([^()\n]+\)|\*\*\S",
+    re.MULTILINE,
 )
 
 
 def detect_kind(text: str) -> str:
-    """One of KINDS."""
-    return "prose"
+    """One of KINDS. Pure, and linear in the text; only JSON and base64 are read to their end."""
+    if len(text) < 40:
+        return "prose"
+    if looks_like_json(text) and _is_json(text):
+        return "json"
+    sample = text[:_SAMPLE]
+    if len(text) > 200 and _is_base64(text):
+        return "base64"
+    lines = [line for line in sample.splitlines() if line.strip()]
+    if len(_DIFF.findall(sample)) >= 2 or ("\n+++ " in sample and "\n@@ " in sample):
+        return "diff"
+    if _share(_LOG_LINE, lines) >= 0.6 and len(lines) >= 4:
+        return "log"
+    traces = len(_TRACE.findall(sample))
+    if traces >= 3 and traces * 4 >= len(lines):
+        return "stack-trace"
+    if _is_html(sample):
+        return "html"
+    if _is_table(lines):
+        return "table"
+    marks = len(_MARKDOWN.findall(sample))
+    if _is_code(sample, lines):
+        return "code"
+    return "markdown" if marks >= 3 and marks * 8 >= len(lines) else "prose"
+
+
+def _share(pattern: re.Pattern[str], lines: list[str]) -> float:
+    return sum(pattern.match(line) is not None for line in lines) / max(1, len(lines))
+
+
+def _is_json(text: str) -> bool:
+    """One document, or one a line."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        lines = [line for line in text.splitlines() if line.strip()]
+        try:
+            return len(lines) > 1 and all(isinstance(json.loads(line), (dict, list)) for line in lines)
+        except (ValueError, RecursionError):
+            return False
+    return True
+
+
+def _is_base64(text: str) -> bool:
+    head = text[:_SAMPLE].strip()
+    if not _BASE64.match(head[:-1] if len(text) > _SAMPLE else head):
+        return False
+    body = head.rpartition(",")[2]
+    longest = max((len(part) for part in body.split()), default=0)
+    return longest >= 60 and any(c.isdigit() for c in body) and body.lower() != body and body.upper() != body
+
+
+def _is_html(sample: str) -> bool:
+    if "<" not in sample:
+        return False
+    tags = sum(end - start for start, end in (tag.span() for tag in TAG.finditer(sample)))
+    return (_HTML_HEAD.match(sample) is not None and tags > 20) or tags > 0.25 * len(sample)
+
+
+def _is_table(lines: list[str]) -> bool:
+    if len(lines) < 3:
+        return False
+    for sign, fewest in (("|", 2), ("\t", 1), (",", 2), (";", 2)):
+        counts = [line.count(sign) for line in lines]
+        usual = max(set(counts), key=counts.count)
+        if usual >= fewest and counts.count(usual) >= 0.9 * len(counts):
+            # Sentences have commas too: cells are short, and lines do not end like sentences.
+            cells = [cell for line in lines for cell in line.split(sign)]
+            short = sum(len(cell.split()) <= 6 for cell in cells) >= 0.8 * len(cells)
+            sentences = sum(line.rstrip()[-1] in ".!?。" for line in lines)
+            if sign == "|" or (short and sentences < 0.2 * len(lines)):
+                return True
+    return False
+
+
+def _is_code(sample: str, lines: list[str]) -> bool:
+    if len(lines) < 3 or "```" in sample:
+        return False
+    share = _share(_CODE_LINE, lines)
+    signs = sum(sample.count(sign) for sign in "{}();=<>[]_") / len(sample)
+    return share >= 0.5 and signs >= 0.03

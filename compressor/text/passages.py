@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import InvalidOption
+from compressor.text.kinds import detect_kind
 from compressor.text.protection import CODE, mark_spans, protect_words
 from compressor.text.rendering import Spacing, bridge_gaps, everything, kept_slices, measure_spacing, render
 from compressor.text.structures import treat
@@ -33,6 +34,9 @@ class Prepared:
     codes: NDArray[np.uint8]  # 0: free; else why it stays, an index into protection.REASONS
     tails: NDArray[np.int32]  # where forced punctuation at the word's end begins
     scores: NDArray[np.float32]
+    group: NDArray[np.int32]  # words of one group stay or go together; -1: alone
+    sticky: NDArray[np.bool_]  # no candidate itself: stays when something of its line does
+    line: NDArray[np.int32]
     sentence: NDArray[np.int32]
     paragraph: NDArray[np.int32]
     document: NDArray[np.int32]
@@ -44,6 +48,12 @@ class Prepared:
         return self.passage.text
 
     @property
+    def free(self) -> NDArray[np.bool_]:
+        """Words that are chosen or not by their scores."""
+        free: NDArray[np.bool_] = (self.codes == 0) & ~self.sticky
+        return free
+
+    @property
     def whole(self) -> bool:
         return self.passage.whole
 
@@ -53,12 +63,17 @@ class Prepared:
             self,
             passage=replace(self.passage, whole=True),
             codes=np.full(len(self.words), CODE["whole"], np.uint8),
+            sticky=np.zeros(len(self.words), bool),
         )
 
     def slices(self, keep: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """The words that really stay, and the slices of the text for a choice of words."""
         if not len(self.words):
             return keep, everything(self.text) if self.whole else np.zeros((0, 2), np.int64)
+        if self.sticky.any():
+            lines = np.zeros(int(self.line[-1]) + 1, bool)
+            lines[self.line[keep]] = True
+            keep = keep | (self.sticky & lines[self.line])
         kept = bridge_gaps(self.spacing, keep)
         tails = (self.tails < self.words.ends) & ~kept
         if not tails.any():
@@ -81,16 +96,15 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
     costs = np.diff(upto, prepend=0).astype(np.float32)
     units = split_units(words)
     scores = passage.scores.astype(np.float32)
-    validate: Callable[[str, str], str] = _nothing_wrong
     if passage.whole:
         codes, tails = np.full(len(words), CODE["whole"], np.uint8), words.ends
-        sentence = units.sentence
+        treatment = treat(words, units, scores, codes, "prose")
     else:
         protection = protect_words(words, passage.protect, passage.force_tokens)
-        treatment = treat(words, units, scores, protection.codes, passage.kind, passage.protect)
+        mark_spans(words, protection.codes, [(span.start, span.end) for span in passage.stay], "forced")
+        kind = detect_kind(text) if passage.kind == "auto" else passage.kind
+        treatment = treat(words, units, scores, protection.codes, kind)
         codes, tails = treatment.codes, protection.tails
-        mark_spans(words, codes, [(span.start, span.end) for span in passage.stay], "forced")
-        sentence, scores, validate = treatment.sentence, treatment.scores, treatment.validate
     relevance = _word_relevance(passage, words) if passage.relevance is not None else None
     return Prepared(
         passage=passage,
@@ -100,17 +114,27 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         costs=costs,
         codes=codes,
         tails=tails,
-        scores=scores,
-        sentence=sentence,
+        scores=treatment.scores,
+        group=treatment.group,
+        sticky=_useful_heads(treatment.sticky, codes, units.line),
+        line=units.line,
+        sentence=treatment.sentence,
         paragraph=units.paragraph,
         document=units.document,
         relevance=relevance,
-        validate=validate,
+        validate=treatment.validate,
     )
 
 
-def _nothing_wrong(original: str, shortened: str) -> str:
-    return ""
+def _useful_heads(
+    sticky: NDArray[np.bool_], codes: NDArray[np.uint8], line: NDArray[np.int32]
+) -> NDArray[np.bool_]:
+    """Sticky words of lines that have other free words; in other lines they are words like any."""
+    if not sticky.any():
+        return sticky
+    has_free = np.zeros(int(line[-1]) + 1, bool)
+    has_free[line[(codes == 0) & ~sticky]] = True
+    return sticky & has_free[line]
 
 
 def _word_relevance(passage: Passage, words: Words) -> NDArray[np.float32]:

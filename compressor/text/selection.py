@@ -54,6 +54,7 @@ class Columns:
     scores: NDArray[np.float32]  # 0..255
     costs: NDArray[np.float32]  # tokens
     free: NDArray[np.bool_]  # may go
+    group: NDArray[np.int64]  # words of one group stay or go together; -1: alone
     sentence: NDArray[np.int64]
     paragraph: NDArray[np.int64]
     document: NDArray[np.int64]

@@ -1,34 +1,209 @@
-"""Treatments by kind of text (first stage: prose only)."""
+"""Treatments: how a text of each kind is shortened, and the check that the result is still of that kind.
+
+A treatment only says what is free, what hangs together and what a word is worth; the choosing, the budget
+and the slices are the same for all kinds. A check that fails makes the text stay whole, with its reason.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.text.code_text import check_code, comment_lines
+from compressor.text.html_text import check_html, html_parts
+from compressor.text.json_text import check_json, leaf_interiors
+from compressor.text.line_text import changed_lines, check_diff, log_lines, trace_lines
+from compressor.text.protection import CODE, mark_spans
 from compressor.text.units import Units
 from compressor.text.words import Words
+
+_LINE_NUMBER_KINDS = ("numbers", "identifiers", "urls", "negations", "tables", "tags")
+_HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t][^\n]*|[^\n]+\n(?:={3,}|-{3,})[ \t]*$)", re.MULTILINE)
+_LINK = re.compile(
+    r"!?\[[^\[\]\n]{0,500}\]\([^()\[\s]{0,2000}(?:[ \t]+\"[^\"\n]{0,200}\")?\)|^\[[^\[\]\n]+\]:[ \t]*\S+.*$",
+    re.MULTILINE,
+)
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---[ \t]*$", re.DOTALL | re.MULTILINE)
+# What a line begins with and cannot be understood without: a bullet, who speaks, which document it is.
+_BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\(?[0-9A-Za-z]{1,3}[.)])(?=[ \t])", re.MULTILINE)
+_SPEAKER = re.compile(r"^[ \t]*[^\s:][^\n:.!?]{0,38}:(?=[ \t])", re.MULTILINE)
+_DOCUMENT = re.compile(
+    r"^[ \t]*(?:Document|Passage|Source|文档)[ \t]*\[?\d+\]?(?:\(Title: [^\n)]{0,200}\)|:)?", re.MULTILINE
+)
+_FEWEST_SPEAKERS = 3
+LOWEST = -1.0  # goes first
 
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """How one passage is shortened: what stays, its units, the scores that decide, and the check."""
+    """How one passage is shortened; arrays have shape [words]."""
 
-    codes: NDArray[np.uint8]
-    sentence: NDArray[np.int32]
+    codes: NDArray[np.uint8]  # 0: free
+    sentence: NDArray[np.int32]  # the unit chosen as a whole before words
     scores: NDArray[np.float32]
-    validate: Callable[[str, str], str]
+    group: NDArray[np.int32]  # words of one group stay or go together; -1: alone
+    sticky: NDArray[np.bool_]  # stays if a word of its line that is not sticky stays
+    validate: Callable[[str, str], str]  # original, shortened -> what is wrong, or ""
 
 
 def treat(
-    words: Words,
-    units: Units,
-    scores: NDArray[np.float32],
-    codes: NDArray[np.uint8],
-    kind: str,
-    protect: frozenset[str],
+    words: Words, units: Units, scores: NDArray[np.float32], codes: NDArray[np.uint8], kind: str
 ) -> Treatment:
-    """The treatment of one passage."""
-    return Treatment(codes, units.sentence, scores, lambda original, shortened: "")
+    """The treatment of a text of this kind. `codes` is what the caller protects; kinds add to it.
+
+    In texts that are shortened by lines (logs, diffs, stack traces) a line that goes takes its numbers and
+    names along; what the caller forced stays everywhere.
+    """
+    plain = Treatment(
+        codes=codes.copy(),
+        sentence=units.sentence,
+        scores=scores,
+        group=np.full(len(words), -1, np.int32),
+        sticky=np.zeros(len(words), bool),
+        validate=nothing_wrong,
+    )
+    if not len(words):
+        return plain
+    return _TREATMENTS.get(kind, _treat_prose)(words, units, plain)
+
+
+def nothing_wrong(original: str, shortened: str) -> str:
+    """The check of kinds that cannot become invalid."""
+    return ""
+
+
+def _treat_prose(words: Words, units: Units, plain: Treatment) -> Treatment:
+    text = words.text
+    sticky = np.zeros(len(words), bool)
+    spans = [found.span() for pattern in (_BULLET, _DOCUMENT) for found in pattern.finditer(text)]
+    speakers = [found.span() for found in _SPEAKER.finditer(text)]
+    if len(speakers) >= _FEWEST_SPEAKERS:
+        spans += speakers
+    marks = np.zeros(len(words), np.uint8)
+    mark_spans(words, marks, spans, "structure")
+    sticky = (marks > 0) & (plain.codes == 0)
+    return replace(plain, sticky=sticky)
+
+
+def _treat_markdown(words: Words, units: Units, plain: Treatment) -> Treatment:
+    for pattern in (_HEADING, _LINK, _FRONT_MATTER):
+        mark_spans(words, plain.codes, (found.span() for found in pattern.finditer(words.text)), "structure")
+    return _treat_prose(words, units, plain)
+
+
+def _treat_json(words: Words, units: Units, plain: Treatment) -> Treatment:
+    free = np.zeros(len(words), bool)
+    for start, end in leaf_interiors(words.text):
+        # The first and last word of a leaf hold its quotes.
+        first = int(np.searchsorted(words.starts, start, "left"))
+        last = int(np.searchsorted(words.ends, end, "right"))
+        free[first:last] = True
+    codes = plain.codes
+    codes[codes == CODE["json"]] = 0
+    codes[~free & (codes == 0)] = CODE["json"]
+    return replace(plain, validate=check_json)
+
+
+def _treat_code(words: Words, units: Units, plain: Treatment) -> Treatment:
+    comments = np.zeros(len(words), np.uint8)
+    mark_spans(words, comments, comment_lines(words.text), "code")
+    codes = plain.codes
+    forced = codes == CODE["forced"]
+    codes[:] = np.where(comments > 0, 0, CODE["code"])
+    codes[forced] = CODE["forced"]
+    # A comment without its sign would be code: each line stays or goes as one.
+    return replace(_by_lines(units, plain), validate=check_code)
+
+
+def _treat_log(words: Words, units: Units, plain: Treatment) -> Treatment:
+    _release(plain.codes)
+    kept, repeated = log_lines(_lines_of(words, units))
+    return _choose_lines(units, plain, kept, repeated)
+
+
+def _treat_diff(words: Words, units: Units, plain: Treatment) -> Treatment:
+    _release(plain.codes)
+    kept = changed_lines(_lines_of(words, units))
+    return replace(_choose_lines(units, plain, kept, set()), validate=check_diff)
+
+
+def _treat_trace(words: Words, units: Units, plain: Treatment) -> Treatment:
+    _release(plain.codes)
+    kept, repeated = trace_lines(_lines_of(words, units))
+    return _choose_lines(units, plain, kept, repeated)
+
+
+def _treat_html(words: Words, units: Units, plain: Treatment) -> Treatment:
+    parts = html_parts(words.text)
+    codes, group, scores = plain.codes, plain.group, plain.scores.copy()
+    mark_spans(words, codes, parts.structure, "tags")
+    for number, (start, end) in enumerate(parts.noise):
+        first = int(np.searchsorted(words.starts, start, "left"))
+        last = int(np.searchsorted(words.ends, end, "right"))
+        free = codes[first:last] != CODE["forced"]
+        codes[first:last][free] = 0
+        group[first:last][free] = number
+        scores[first:last] = LOWEST
+    return replace(plain, scores=scores, validate=check_html)
+
+
+def _treat_table(words: Words, units: Units, plain: Treatment) -> Treatment:
+    """Markdown tables keep their rows and lose words inside cells; other tables have no such words."""
+    if "|" not in words.text:
+        plain.codes[plain.codes == 0] = CODE["tables"]
+    return plain
+
+
+def _treat_base64(words: Words, units: Units, plain: Treatment) -> Treatment:
+    plain.codes[plain.codes == 0] = CODE["whole"]
+    return plain
+
+
+_TREATMENTS = {
+    "markdown": _treat_markdown,
+    "json": _treat_json,
+    "code": _treat_code,
+    "log": _treat_log,
+    "diff": _treat_diff,
+    "stack-trace": _treat_trace,
+    "html": _treat_html,
+    "table": _treat_table,
+    "base64": _treat_base64,
+}
+
+
+def _release(codes: NDArray[np.uint8]) -> None:
+    codes[np.isin(codes, [CODE[kind] for kind in (*_LINE_NUMBER_KINDS, "json", "code")])] = 0
+
+
+def _by_lines(units: Units, plain: Treatment) -> Treatment:
+    """Lines instead of sentences, each as one, worth the mean of its words."""
+    line = units.line
+    counts = np.bincount(line)
+    means = np.bincount(line, plain.scores) / counts
+    return replace(plain, sentence=line, group=line.copy(), scores=means[line].astype(np.float32))
+
+
+def _choose_lines(units: Units, plain: Treatment, kept: set[int], repeated: set[int]) -> Treatment:
+    """Lines by number: those that stay, and those that go first."""
+    by_lines = _by_lines(units, plain)
+    stays = np.isin(units.line, list(kept)) & (plain.codes == 0)
+    plain.codes[stays] = CODE["errors"]
+    by_lines.scores[np.isin(units.line, list(repeated))] = LOWEST
+    return by_lines
+
+
+def _lines_of(words: Words, units: Units) -> list[str]:
+    """The lines that have words, in order: line i is that of the words with `units.line == i`."""
+    firsts = np.flatnonzero(np.diff(units.line, prepend=-1))
+    lasts = np.append(firsts[1:], len(words)) - 1
+    text = words.text
+    lines = []
+    for start, end in zip(words.starts[firsts].tolist(), words.ends[lasts].tolist(), strict=True):
+        begin = text.rfind("\n", 0, start) + 1  # with its indentation
+        lines.append(text[begin:end])
+    return lines

@@ -1,0 +1,87 @@
+"""JSON: which strings may lose words, and whether two documents have the same structure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+# Shorter strings are names, labels and states, which programs compare; longer ones are read.
+LONG_STRING = 80
+FEWEST_WORDS = 12
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_KEY_FOLLOWS = re.compile(r"\s*:")
+_NOT_PROSE = frozenset({"code", "json", "diff", "base64", "html", "table", "stack-trace"})
+
+
+def leaf_interiors(text: str) -> Iterator[tuple[int, int]]:
+    """Where the insides of the long string values of valid JSON (or JSON lines) stand, without quotes.
+
+    Values that are themselves code, JSON or tables are left out, as are keys.
+    """
+    from compressor.text.kinds import detect_kind  # kinds are told apart with the help of structures
+
+    for string in _STRING.finditer(text):
+        start, end = string.start() + 1, string.end() - 1
+        if end - start < LONG_STRING or _KEY_FOLLOWS.match(text, string.end()):
+            continue
+        try:
+            value = json.loads(string.group())
+        except ValueError:
+            continue
+        if len(value.split()) < FEWEST_WORDS and value.isascii():
+            continue
+        if detect_kind(value) not in _NOT_PROSE:
+            yield start, end
+
+
+def check_json(original: str, shortened: str) -> str:
+    """What tells the shortened document's structure from the original's; "" when it is the same."""
+    try:
+        before, after = _documents(original), _documents(shortened)
+    except (ValueError, RecursionError):
+        return "JSON would not parse any more"
+    if len(before) != len(after):
+        return "JSON documents would be lost"
+    for one, other in zip(before, after, strict=True):
+        if difference := _difference(one, other):
+            return difference
+    return ""
+
+
+def _documents(text: str) -> list[Any]:
+    try:
+        return [json.loads(text, object_pairs_hook=_pairs)]
+    except ValueError:
+        return [json.loads(line, object_pairs_hook=_pairs) for line in text.splitlines() if line.strip()]
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with its keys in order, repeated ones included."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
+    return _Pairs(pairs)
+
+
+def _difference(before: Any, after: Any) -> str:
+    stack = [(before, after)]
+    while stack:
+        one, other = stack.pop()
+        if type(one) is not type(other):
+            return "JSON values would change their type"
+        if isinstance(one, _Pairs):
+            if [key for key, _ in one] != [key for key, _ in other]:
+                return "JSON keys would change"
+            stack += [(left, right) for (_, left), (_, right) in zip(one, other, strict=True)]
+        elif isinstance(one, list):
+            if len(one) != len(other):
+                return "JSON arrays would change their length"
+            stack += list(zip(one, other, strict=True))
+        elif isinstance(one, str):
+            if one != other and len(json.dumps(one)) - 2 < LONG_STRING and len(one) < LONG_STRING:
+                return "a short JSON string would change"
+        elif one != other and one == one:
+            return "a JSON number would change"
+    return ""
