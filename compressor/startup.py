@@ -19,7 +19,7 @@ def open_engine(config: CompressorConfig | None = None) -> ScoringEngine:
 
 
 def check_model(config: CompressorConfig) -> None:
-    """Finds and reads the model's description, not its weights. Raises ModelLoadFailed as `open_engine` does."""
+    """Finds the model and reads its config.json only. Raises ModelLoadFailed as `open_engine` does."""
     from compressor.model.description import describe_model
     from compressor.model.loading import find_folder
 

@@ -15,7 +15,7 @@ from compressor.engine.windows import WindowShape
 from compressor.errors import ModelLoadFailed
 from compressor.model.compact import is_compact, read_compact, read_tokenizer
 from compressor.model.description import ModelDescription, describe_model, fingerprint_files
-from compressor.model.weights import is_bert_shaped, read_weights
+from compressor.model.weights import EncoderWeights, is_bert_shaped, read_weights
 
 DEFAULT_FOLDER = Path(__file__).parent.parent / "weights" / "default"
 _NEEDS_TORCH = "needs torch and transformers: pip install 'terse-gateway[torch]'"
@@ -135,23 +135,46 @@ def load_tokenizer(model: ModelDescription) -> TextTokenizer:
 def _open_scorer(
     model: ModelDescription, device: str, config: CompressorConfig, windowing: tuple[int, int]
 ) -> Scorer:
-    kind = device.partition(":")[0]
-    if device == "cpu" and _reads_without_torch(model) and find_spec("openvino") is not None:
-        from compressor.model.openvino_scorer import OpenVinoScorer, choose_precision
-
-        weights = read_compact(model) if is_compact(model.folder) else read_weights(model)
-        return OpenVinoScorer(
-            weights,
-            keep_label=model.keep_label,
-            precision=choose_precision(config.precision),
-            fingerprint=fingerprint_files(model.folder, "openvino", windowing),
-            threads=config.threads,
-        )
+    if _reads_without_torch(model):
+        if device == "cpu" and find_spec("openvino") is not None:
+            return _open_openvino(model, config, windowing)
+        if device != "cpu" and config.precision in ("auto", "bf16", "fp8"):
+            return _open_packed(model, device, config.precision, windowing)
     _require_torch(str(model.folder))
     from compressor.model.transformers_scorer import load_transformers_scorer
 
-    fingerprint = fingerprint_files(model.folder, "transformers", kind, windowing)
+    fingerprint = fingerprint_files(model.folder, "transformers", device.partition(":")[0], windowing)
     return load_transformers_scorer(model, device, config, fingerprint)
+
+
+def _open_openvino(model: ModelDescription, config: CompressorConfig, windowing: tuple[int, int]) -> Scorer:
+    from compressor.model.openvino_scorer import OpenVinoScorer, choose_precision
+
+    return OpenVinoScorer(
+        _read(model),
+        keep_label=model.keep_label,
+        precision=choose_precision(config.precision),
+        fingerprint=fingerprint_files(model.folder, "openvino", windowing),
+        threads=config.threads,
+    )
+
+
+def _open_packed(model: ModelDescription, device: str, precision: str, windowing: tuple[int, int]) -> Scorer:
+    import torch
+
+    from compressor.model.packed import PackedEncoder
+    from compressor.model.packed_scorer import PackedScorer
+
+    fp8 = precision == "fp8"
+    if fp8 and torch.cuda.get_device_capability(device) < (8, 9):
+        raise ModelLoadFailed(f"{device}: no float8 on {torch.cuda.get_device_name(device)}")
+    encoder = PackedEncoder(_read(model), device, torch.bfloat16, fp8=fp8)
+    fingerprint = fingerprint_files(model.folder, "packed", "fp8" if fp8 else "bf16", windowing)
+    return PackedScorer(encoder, keep_label=model.keep_label, device=device, fingerprint=fingerprint)
+
+
+def _read(model: ModelDescription) -> EncoderWeights:
+    return read_compact(model) if is_compact(model.folder) else read_weights(model)
 
 
 def _reads_without_torch(model: ModelDescription) -> bool:
