@@ -24,7 +24,7 @@ async def answer(received: Received, services: Services) -> Answer:
     request = parse_request(received.surface, received.path, received.body, without_secrets(received.named))
     model = live.directory.find(request.model)
     check_model(caller, request.model)
-    match = live.policies.match(facts_of(request, caller))
+    match = services.quality.guarded(live.policies.match(facts_of(request, caller)))
     price = live.price_of(model)
     spent = await live.admission.pressure(caller, match, model)
     compressed = await services.shortener.shorten(
