@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,17 @@ import aiohttp
 
 from compressor.config import CompressorConfig
 from compressor.engine.protocol import ScoringEngine
+from compressor.errors import CompressorError
 from compressor.startup import open_engine
+from compressor.text.tokens import counter_for
 from gateway.access.admission import Admission
 from gateway.access.callers import Callers
 from gateway.accounting.prices import Prices
 from gateway.compression.shortening import Shortener
 from gateway.config import CompressorSettings, Config, ModelConfig
+from gateway.quality.alerting import webhook_alert
+from gateway.quality.guard import QualityGuard
+from gateway.quality.measures import QualityMetrics
 from gateway.reloading import Reloader, reloading
 from gateway.settings import Settings
 from gateway.shapes import Price
@@ -54,6 +60,7 @@ class Services:
     shortener: Shortener
     session: aiohttp.ClientSession
     metrics: Metrics
+    quality: QualityGuard
     live: Live
     metrics_directory: str = ""
     reloader: Reloader | None = None
@@ -83,6 +90,7 @@ async def open_services(
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics()
+        await asyncio.to_thread(load_tokenizers, config)
         if engine is None:
             engine = await asyncio.to_thread(_open_engine, config.compressor)
             stack.push_async_callback(engine.close)
@@ -92,9 +100,25 @@ async def open_services(
         shortener = Shortener(engine, stores.cache, deadline_ms=config.compressor.deadline_ms)
         stack.push_async_callback(shortener.close)
         live = make_live(config, settings, stores, session)
-        services = Services(settings, stores, engine, shortener, session, metrics, live, metrics_directory)
+        alert = webhook_alert(session, lambda: services.live.config.quality.webhook)
+        quality = QualityGuard(
+            stores, engine, QualityMetrics(metrics.registry), lambda: services.live.config.policies, alert
+        )
+        services = Services(
+            settings, stores, engine, shortener, session, metrics, quality, live, metrics_directory
+        )
+        await quality.open()
+        stack.push_async_callback(quality.close)
         await stack.enter_async_context(_reloading(services))
         yield services
+
+
+def load_tokenizers(config: Config) -> None:
+    """Loads what the configured models count with (0.6 s each), so that no request has to wait for it."""
+    for name, model in config.models.items():
+        # An unknown tokenizer is the first request's to complain about; a glob's models are mostly OpenAI's.
+        with contextlib.suppress(CompressorError):
+            counter_for(model.tokenizer or model.model or name).count("a")
 
 
 def make_live(config: Config, settings: Settings, stores: Stores, session: aiohttp.ClientSession) -> Live:

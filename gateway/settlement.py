@@ -7,7 +7,8 @@ import logging
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import CompressorError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from gateway.services import Live, Services
 
 _log = logging.getLogger(__name__)
+_RECEIPT_FIELDS = tuple(field.name for field in fields(Receipt) if field.name != "usage")
+_USAGE_FIELDS = tuple(field.name for field in fields(Usage))
 _EITHER_ZLIB_OR_GZIP = 47
 _CLIENT_CLOSED = 499  # nginx's status for a client that left; no client ever sees it
 
@@ -45,6 +48,7 @@ class Settlement:
         self._ending = b"\n\n"
         self._closed = False
         self._decoder: Any = None  # of zlib, when the upstream's reply is compressed
+        self._sample = services.quality.sample(admitted)  # this request's answers are compared
 
     async def receive(self, sent: Sent) -> Answer:
         """The answer for the client: whole where the upstream's is, else a stream that `feed` watches."""
@@ -53,14 +57,17 @@ class Settlement:
         self._status = reply.status
         admitted = self._admitted
         compressed, policy = admitted.compressed, admitted.match.policy.name
+        model = admitted.model
         self._watch = UsageWatch(
             admitted.request.surface,
             stream=reply.event_stream,
             input_tokens=compressed.tokens_after,
-            counter=_counter(admitted),
+            counter=_counter_of(model.tokenizer or model.model or admitted.request.model),
         )
         if reply.header("content-encoding") in ("gzip", "deflate"):
             self._decoder = zlib.decompressobj(_EITHER_ZLIB_OR_GZIP)
+        if self._sample is not None:
+            self._sample.stream = reply.event_stream
         if reply.event_stream:
             own = receipt_headers(compressed, policy=policy, price=self._live.price_of(sent.model))
             return Answer(reply.status, self._headers(own), self, chunks=reply.body)
@@ -85,6 +92,8 @@ class Settlement:
             ):  # not what its header says: the client gets it as it is, its usage is estimated
                 self._decoder, chunk = None, b""
         self._watch.feed(chunk)
+        if self._sample is not None:
+            self._sample.feed(chunk)
 
     @property
     def separator(self) -> bytes:
@@ -113,6 +122,7 @@ class Settlement:
             await self._settle(receipt)
             await self._services.shortener.observe(self._admitted.compressed, receipt.usage)
             await self._services.stores.ledger.book(entry_of(receipt))
+            self._services.quality.observe(self._admitted, receipt, self._sample, self._live)
             self._services.metrics.record(receipt, self._attempts)
             log_receipt(receipt, self._attempts)
         except Exception:  # noqa: BLE001 - the client has its answer; nothing here may take it away
@@ -175,17 +185,18 @@ class Settlement:
         return self._sent.attempts if self._sent else 0
 
 
-def _counter(admitted: Admitted) -> TokenCounter | None:
+@lru_cache(maxsize=1024)  # finding out which tokenizer a name means looks at the disk
+def _counter_of(name: str) -> TokenCounter | None:
     """Counts what a stream said where its upstream gives no usage; shortening has loaded it already."""
-    model = admitted.model
     try:
-        return counter_for(model.tokenizer or model.model or admitted.request.model)
+        return counter_for(name)
     except CompressorError:  # a tokenizer that is not there: usage is estimated by the letter
         return None
 
 
 def entry_of(receipt: Receipt) -> Mapping[str, str | int | float]:
     """The receipt as the flat record of the books."""
-    entry = asdict(receipt)
-    usage = entry.pop("usage")
-    return {**entry, **usage}
+    usage = receipt.usage
+    entry = {name: getattr(receipt, name) for name in _RECEIPT_FIELDS}
+    entry.update((name, getattr(usage, name)) for name in _USAGE_FIELDS)
+    return entry
