@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -34,7 +34,7 @@ def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
             given = value.decode("latin-1")
             if _REQUEST_ID.fullmatch(given):
                 return given
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 async def receive_request(
