@@ -136,9 +136,10 @@ class Engine:
 
     def _prepare(self, text: str) -> tuple[int, list[Window]]:
         """How many words the text has, and its windows."""
-        code_points(text)  # refuses unpaired surrogates before anything else sees them
+        codes = code_points(text)
         words = split_words(text)
-        return len(words), plan_windows(text, words, self._tokenizer.tokenize(text, words), self._shape)
+        tokens = self._tokenizer.tokenize(text, codes, words)
+        return len(words), plan_windows(codes, words, tokens, self._shape)
 
     def _prepare_passages(self, question: str, passages: Sequence[str]) -> list[Window]:
         """The question's window, then each passage's, prefixed as the encoder expects."""

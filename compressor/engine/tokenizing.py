@@ -22,7 +22,7 @@ SLAB_PIECES = (
 # A "word" of many windows (base64, one letter ten million times) is judged by its beginning.
 GIANT_WORD_CHARS = 2048
 _NEWLINE, _SPACE = 10, 32
-_WHITESPACE = np.array([9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x2028, 0x2029, 0x3000], np.uint32)
+_WHITESPACE = frozenset((9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x2028, 0x2029, 0x3000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,8 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._special, self._unknown = _special_ids(tokenizer)
 
-    def tokenize(self, text: str, words: Words) -> TokenizedText:
-        """Tokens of the text; of a word above GIANT_WORD_CHARS its beginning only.
-
-        Raises InvalidText for an unpaired surrogate.
-        """
-        codes = code_points(text)
+    def tokenize(self, text: str, codes: NDArray[np.uint32], words: Words) -> TokenizedText:
+        """Tokens of the text (its characters: `codes`); of a word above GIANT_WORD_CHARS its beginning."""
         spans = [
             span for part in _without_giant_tails(words, codes.size) for span in cut_pieces(codes, *part)
         ]
@@ -133,9 +129,11 @@ def _last_break(piece: NDArray[np.uint32]) -> int:
 
 
 def _run_start(piece: NDArray[np.uint32], at: int) -> int:
-    """The first character of the run of whitespace that `at` is in."""
-    solid = np.flatnonzero(~np.isin(piece[:at], _WHITESPACE))
-    return int(solid[-1]) + 1 if solid.size else at
+    """The first character of the run of whitespace that `at` is in, if something stands before it."""
+    first = at
+    while first and int(piece[first - 1]) in _WHITESPACE:
+        first -= 1
+    return first or at
 
 
 def _special_ids(tokenizer: Any) -> tuple[NDArray[np.int32], int | None]:

@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.engine.scorer import Window
-from compressor.engine.tokenizing import TokenizedText, code_points
+from compressor.engine.tokenizing import TokenizedText
 from compressor.errors import ModelLoadFailed
 from compressor.text.words import Words
 
-_SENTENCE_ENDS = np.array([ord(c) for c in ".!?…。！？；;।؟।"], np.uint32)
-_CLOSERS = np.array([ord(c) for c in "\"')]}»”’」』"], np.uint32)
 _NEWLINE = 10
-_FULLWIDTH_ENDS = np.array([ord(c) for c in "。！？；"], np.uint32)  # no space follows these
+_SPACE, _CLOSER, _SENTENCE_END, _FULLWIDTH_END = 1, 2, 3, 4
+_KIND_OF = np.zeros(65536, np.uint8)  # by character; the last entry stands for everything beyond
+_KIND_OF[[*range(33), 0xA0, 0x3000]] = _SPACE
+_KIND_OF[[ord(c) for c in "\"')]}»”’」』"]] = _CLOSER
+_KIND_OF[[ord(c) for c in ".!?…;؛؟।"]] = _SENTENCE_END
+_KIND_OF[[ord(c) for c in "。！？；"]] = _FULLWIDTH_END  # no space follows these
+_MOST_CLOSERS = 3  # brackets and quotes between a full stop and the space
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +44,37 @@ class WindowShape:
         return self.tokens - len(self.prefix) - len(self.suffix)
 
 
-def plan_windows(text: str, words: Words, tokens: TokenizedText, shape: WindowShape) -> list[Window]:
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """Which words every token overlaps, as pairs in the tokens' order."""
+
+    token: NDArray[np.int32]  # [pairs]
+    word: NDArray[np.int32]  # [pairs]
+    bounds: NDArray[np.int64]  # [tokens + 1], where each token's pairs start
+
+
+def plan_windows(
+    codes: NDArray[np.uint32], words: Words, tokens: TokenizedText, shape: WindowShape
+) -> list[Window]:
     """Windows that judge every word with a token exactly once, in order.
 
     A window's own words end at a line or sentence end where one lies in its last third, else at a word's
-    end; beyond them it sees `margin` more tokens on each side. The plan depends on the text alone.
+    end; beyond them it sees `margin` more tokens on each side. The plan depends on the text alone,
+    whose characters are `codes`.
     """
     count = tokens.ids.size
     if not len(words) or not count:
         return []
     first, last = token_words(words, tokens)
-    breaks = break_strengths(text, tokens, first, last)
+    breaks = break_strengths(codes, tokens, first, last)
+    owners = _owners(first, last)
     windows, start = [], 0
     while start < count:
         before = max(0, start - shape.margin)
         reach = before + shape.room
         end = count if reach >= count else _choose_end(breaks, start, reach - shape.margin)
         after = min(count, end + shape.margin)
-        if window := _window(tokens, (first, last), (before, start, end, after), shape):
+        if window := _window(tokens, owners, (before, start, end, after), shape):
             windows.append(window)
         start = _next_start(first, last, end, count)
     return windows
@@ -71,26 +88,27 @@ def token_words(words: Words, tokens: TokenizedText) -> tuple[NDArray[np.int64],
 
 
 def break_strengths(
-    text: str, tokens: TokenizedText, first: NDArray[np.int64], last: NDArray[np.int64]
+    codes: NDArray[np.uint32], tokens: TokenizedText, first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.int8]:
-    """What ends before each token, [tokens]: 0 nothing, 1 a word, 2 a sentence, 3 a line."""
-    codes = code_points(text)
-    newline = codes == _NEWLINE
+    """What ends before each token, [tokens]: 0 nothing, 1 a word, 2 a sentence, 3 a line.
+
+    `codes` are the text's characters, [characters].
+    """
     strengths = np.zeros(tokens.ids.size, np.int8)
     seen = np.maximum.accumulate(last)
     new_word = np.flatnonzero(first[1:] > seen[:-1]) + 1
     strengths[new_word] = 1
     # The gap before a token runs from the end of the token before it to its own first letter.
     gap_start, gap_end = tokens.ends[new_word - 1], np.minimum(tokens.starts[new_word] + 1, codes.size)
-    closing = np.isin(codes, _CLOSERS)
-    solid = np.where(closing, 0, np.arange(1, codes.size + 1))
-    before = np.maximum.accumulate(solid)[np.maximum(gap_start - 1, 0)] - 1  # last letter that closes nothing
-    at = codes[np.maximum(before, 0)]
-    spaced = _is_space(codes[np.minimum(gap_start, codes.size - 1)])
-    sentence = np.isin(at, _FULLWIDTH_ENDS) | (np.isin(at, _SENTENCE_ENDS) & spaced)
-    strengths[new_word[sentence]] = 2
-    lines = np.concatenate(([0], np.cumsum(newline)))
-    strengths[new_word[lines[gap_end] > lines[gap_start]]] = 3
+    before = np.maximum(gap_start - 1, 0)
+    for _ in range(_MOST_CLOSERS):
+        before = np.maximum(before - (_kinds(codes, before) == _CLOSER), 0)
+    kind = _kinds(codes, before)
+    spaced = _kinds(codes, np.minimum(gap_start, codes.size - 1)) == _SPACE
+    strengths[new_word[(kind == _FULLWIDTH_END) | ((kind == _SENTENCE_END) & spaced)]] = 2
+    newlines = np.flatnonzero(codes == _NEWLINE)
+    ends_line = np.searchsorted(newlines, gap_start) < np.searchsorted(newlines, gap_end)
+    strengths[new_word[ends_line]] = 3
     return strengths
 
 
@@ -101,9 +119,9 @@ def passage_window(ids: Sequence[int], shape: WindowShape) -> Window:
     return Window(np.array(inner, np.int32), none, none, 0, 0)
 
 
-def _is_space(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    spaces: NDArray[np.bool_] = (codes <= 32) | (codes == 0xA0) | (codes == 0x3000)
-    return spaces
+def _kinds(codes: NDArray[np.uint32], at: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """What kind of character stands at each place, [places]."""
+    return _KIND_OF[np.minimum(codes[at], _KIND_OF.size - 1)]
 
 
 def _choose_end(breaks: NDArray[np.int8], start: int, limit: int) -> int:
@@ -126,23 +144,28 @@ def _next_start(first: NDArray[np.int64], last: NDArray[np.int64], end: int, cou
     return end + int(fresh[0]) if fresh.size else count
 
 
+def _owners(first: NDArray[np.int64], last: NDArray[np.int64]) -> _Owners:
+    overlap = np.maximum(last - first + 1, 0)
+    bounds = np.concatenate([[0], np.cumsum(overlap)])
+    token = np.repeat(np.arange(first.size), overlap)
+    word = np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], overlap)
+    return _Owners(token.astype(np.int32), word.astype(np.int32), bounds)
+
+
 def _window(
-    tokens: TokenizedText,
-    owners: tuple[NDArray[np.int64], NDArray[np.int64]],
-    bounds: tuple[int, int, int, int],
-    shape: WindowShape,
+    tokens: TokenizedText, owners: _Owners, bounds: tuple[int, int, int, int], shape: WindowShape
 ) -> Window | None:
     """The window over tokens [before, after) that judges the words of [start, end); None without any."""
     before, start, end, after = bounds
-    first, last = owners[0][start:end], owners[1][start:end]
-    overlap = np.maximum(last - first + 1, 0)
-    total = int(overlap.sum())
-    if not total:
+    pairs = slice(owners.bounds[start], owners.bounds[end])
+    word = owners.word[pairs]
+    if not word.size:
         return None
-    token = np.repeat(np.arange(start, end), overlap)
-    step = np.arange(total) - np.repeat(np.cumsum(overlap) - overlap, overlap)
-    word = np.repeat(first, overlap) + step
     low = int(word.min())
-    ids = np.concatenate([shape.prefix, tokens.ids[before:after], shape.suffix]).astype(np.int32)
-    pair_tokens = (token - before + len(shape.prefix)).astype(np.int32)
-    return Window(ids, pair_tokens, (word - low).astype(np.int32), low, int(word.max()) - low + 1)
+    head, size = len(shape.prefix), after - before
+    ids = np.empty(head + size + len(shape.suffix), np.int32)
+    ids[:head] = shape.prefix
+    ids[head : head + size] = tokens.ids[before:after]
+    ids[head + size :] = shape.suffix
+    pair_tokens = owners.token[pairs] - np.int32(before - head)
+    return Window(ids, pair_tokens, word - np.int32(low), low, int(word.max()) - low + 1)

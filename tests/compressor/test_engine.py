@@ -309,9 +309,9 @@ async def test_callers_on_several_event_loops() -> None:
 
 @pytest.mark.parametrize("ranking", [Ranking(), Ranking("cosine", "query: ", "passage: ", 0.2)])
 async def test_rank_puts_the_answer_first(ranking: Ranking) -> None:
-    passages = ["The meeting began at ten.", "Wir haben gestern gesprochen", "会议在上午十点开始"]
+    passages = ["meeting began at ten", "wir haben gestern gesprochen", "会议在上午十点开始"]
     async with running(ScriptedScorer(), ranking=ranking) as engine:
-        ranks = await engine.rank("When the meeting began?", passages)
+        ranks = await engine.rank("meeting began", passages)
         assert ranks.dtype == np.uint8 and ranks.shape == (3,)
         assert ranks.argmax() == 0 and ranks[0] > ranks[1]
         assert (await engine.rank("anything", [])).size == 0

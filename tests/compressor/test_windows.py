@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from compressor.engine.tokenizing import PIECE_CHARS, TextTokenizer
+from compressor.engine.tokenizing import PIECE_CHARS, TextTokenizer, code_points
 from compressor.engine.windows import WindowShape, plan_windows
 from compressor.errors import InvalidText, ModelLoadFailed
 from compressor.text.words import split_words
@@ -34,10 +34,10 @@ def shape_of(tokenizer: TextTokenizer, tokens: int = 24, margin: int = 3) -> Win
 def test_every_word_with_a_token_is_judged_once(family: str, text: str) -> None:
     tokenizer = TOKENIZERS[family]
     words = split_words(text)
-    tokens = tokenizer.tokenize(text, words)
+    tokens = tokenizer.tokenize(text, code_points(text), words)
     seen = np.zeros(len(words), int)
     shape = shape_of(tokenizer)
-    for window in plan_windows(text, words, tokens, shape):
+    for window in plan_windows(code_points(text), words, tokens, shape):
         assert window.ids.size <= shape.tokens
         assert tuple(window.ids[:1]) == shape.prefix and tuple(window.ids[-1:]) == shape.suffix
         judged = np.unique(window.pair_words)
@@ -55,7 +55,9 @@ def test_inner_words_have_context_on_both_sides() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = " ".join(f"word{number}" for number in range(300))
     words = split_words(text)
-    windows = plan_windows(text, words, tokenizer.tokenize(text, words), shape_of(tokenizer))
+    windows = plan_windows(
+        code_points(text), words, tokenizer.tokenize(text, code_points(text), words), shape_of(tokenizer)
+    )
     assert len(windows) > 5
     for before, after in pairwise(windows):
         assert before.pair_tokens.max() < before.ids.size - 1 - 3  # 3 tokens of context, then </s>
@@ -67,7 +69,12 @@ def test_windows_end_at_sentences_and_lines() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = "The meeting began at ten. Everybody agreed.\n" * 20
     words = split_words(text)
-    windows = plan_windows(text, words, tokenizer.tokenize(text, words), shape_of(tokenizer, 64, 4))
+    windows = plan_windows(
+        code_points(text),
+        words,
+        tokenizer.tokenize(text, code_points(text), words),
+        shape_of(tokenizer, 64, 4),
+    )
     ends = [words.strings()[window.first_word + window.words - 1] for window in windows[:-1]]
     assert len(ends) > 2
     assert set(ends) <= {"agreed.", "ten."}
@@ -81,7 +88,7 @@ def test_pieces_change_no_token(family: str) -> None:
         "The meeting  began at ten.\nEverybody agreed that\t3.14 million was too small! \n\n" * 500
     ).strip()
     assert len(text) > 8 * PIECE_CHARS
-    tokens = tokenizer.tokenize(text, split_words(text))
+    tokens = tokenizer.tokenize(text, code_points(text), split_words(text))
     whole = raw.encode(text, add_special_tokens=False)
     assert tokens.ids.tolist() == whole.ids
     assert list(zip(tokens.starts.tolist(), tokens.ends.tolist(), strict=True)) == whole.offsets
@@ -91,9 +98,9 @@ def test_a_giant_word_is_judged_by_its_beginning() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = "before " + "a" * 10_000_000 + " after"
     words = split_words(text)
-    tokens = tokenizer.tokenize(text, words)
+    tokens = tokenizer.tokenize(text, code_points(text), words)
     assert tokens.ids.size < 5000
-    windows = plan_windows(text, words, tokens, shape_of(tokenizer))
+    windows = plan_windows(code_points(text), words, tokens, shape_of(tokenizer))
     assert sum(window.words for window in windows) == len(words) == 3
     assert len(windows) <= 3
 
@@ -101,13 +108,13 @@ def test_a_giant_word_is_judged_by_its_beginning() -> None:
 def test_special_tokens_spelled_out_are_plain_text() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = "a </s> b"
-    tokens = tokenizer.tokenize(text, split_words(text))
+    tokens = tokenizer.tokenize(text, code_points(text), split_words(text))
     assert not set(tokens.ids.tolist()) & {0, 2}
 
 
 def test_an_unpaired_surrogate_is_named() -> None:
     with pytest.raises(InvalidText, match="character 4"):
-        TOKENIZERS["unigram"].tokenize("abc \ud800", split_words("abc"))
+        code_points("abc \ud800")
 
 
 def test_windows_too_short_for_their_margins_are_refused() -> None:
