@@ -13,6 +13,7 @@ local now = clock(ARGV[6])
 
 local hold = give_back(root, id, t, now)
 if hold then
+  if how == 'charge' then redis.call('SET', root .. ':d:' .. id, '1', 'EX', DAY) end
   if how ~= 'release' then charge(root, hold.a, u, t, now) end
   return 1
 end
