@@ -102,7 +102,7 @@ def _completions(values: list[dict[str, Any]]) -> Said | None:
         choice.get("text") or ""
         for value in values
         for choice in value.get("choices") or ()
-        if choice.get("index", 0) == 0
+        if choice.get("index", 0) == 0 and "text" in choice
     ]
     return Said("".join(parts)) if parts else None
 
