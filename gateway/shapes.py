@@ -158,3 +158,4 @@ class Receipt:
     frozen_messages: int = 0
     broken_prefix_tokens: int = 0
     compacted: bool = False
+    compressible_tokens: int = 0  # that could be shortened when this request came; 0 also when nobody looked

@@ -69,6 +69,7 @@ def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
         frozen_messages=compressed.frozen_messages,
         broken_prefix_tokens=compressed.broken_prefix_tokens,
         compacted=compressed.compacted,
+        compressible_tokens=compressed.plan.compressible,
     )
 
 
