@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.commands import keys, policy, quality, serve, teams, usage
+from gateway.commands import compressor, evaluation, keys, policy, quality, serve, teams, usage
 
 app = typer.Typer(
     name="terse",
@@ -13,7 +13,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An OpenAI-compatible gateway that makes long prompts cheaper without making answers worse.",
 )
-for area in (serve, policy, keys, teams, usage, quality):
+for area in (serve, policy, keys, teams, usage, quality, compressor, evaluation):
     area.register(app)
 
 

@@ -18,6 +18,7 @@ from compressor.text.tokens import counter_for
 from gateway.access.admission import Admission
 from gateway.access.callers import Callers
 from gateway.accounting.prices import Prices
+from gateway.compression.remote_engine import RemoteEngine
 from gateway.compression.shortening import Shortener
 from gateway.config import CompressorSettings, Config, ModelConfig
 from gateway.quality.alerting import webhook_alert
@@ -92,12 +93,15 @@ async def open_services(
         metrics = Metrics()
         await asyncio.to_thread(load_tokenizers, config)
         if engine is None:
-            engine = await asyncio.to_thread(_open_engine, config.compressor)
+            engine = await _open_engine(config.compressor)
             stack.push_async_callback(engine.close)
         stores = open_stores(settings, config)
         stack.push_async_callback(stores.close)
         session = await stack.enter_async_context(open_session())
-        shortener = Shortener(engine, stores.cache, deadline_ms=config.compressor.deadline_ms)
+        # The same on every replica, and unknown to whoever reads the store.
+        secret = settings.master_key.reveal().encode() if settings.master_key else b""
+        deadline = config.compressor.deadline_ms
+        shortener = Shortener(engine, stores.cache, secret=secret, deadline_ms=deadline)
         stack.push_async_callback(shortener.close)
         live = make_live(config, settings, stores, session)
         alert = webhook_alert(session, lambda: services.live.config.quality.webhook)
@@ -150,14 +154,17 @@ async def _reloading(services: Services) -> AsyncIterator[None]:
         yield
 
 
-def _open_engine(settings: CompressorSettings) -> ScoringEngine:
+async def _open_engine(settings: CompressorSettings) -> ScoringEngine:
     if settings.url:
-        raise NotImplementedError(settings.url)
-    return open_engine(
-        CompressorConfig(
-            model=settings.model,
-            device=settings.device,
-            max_batch_tokens=settings.max_batch_tokens,
-            max_waiting_tokens=settings.max_waiting_tokens,
-        )
+        remote = RemoteEngine(settings.url, deadline_ms=settings.deadline_ms)
+        # One that is not there yet is asked again every second; until then the originals go out.
+        with contextlib.suppress(CompressorError):
+            await remote.connect()
+        return remote
+    config = CompressorConfig(
+        model=settings.model,
+        device=settings.device,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_waiting_tokens=settings.max_waiting_tokens,
     )
+    return await asyncio.to_thread(open_engine, config)
