@@ -35,8 +35,8 @@ def open_redis(url: Secret) -> Stores:
     """Stores in Redis: one client, one breaker, one lane for the cache and one for what decides."""
     try:
         client = connect(url.reveal())
-    except ValueError as error:
-        raise ValueError(f"store: expected redis://, rediss:// or unix://: {error}") from None
+    except ValueError:  # its text may hold the URL, and the URL a password
+        raise ValueError("store: expected redis://host:port/0, rediss://... or unix:///path") from None
     scripts, breaker = Scripts(), Breaker()
     decisions = RedisLink(client, scripts, breaker)
     return Stores(

@@ -187,9 +187,10 @@ async def within_bound(work: Awaitable[Any]) -> Any:
 
 
 def connect(url: str) -> Redis:
-    """A client for `redis://`, `rediss://` or `unix://`; connects when first used. Else raises ValueError."""
+    """A client for `redis://`, `rediss://`, `valkey://` or `unix://`; else raises ValueError."""
+    scheme, separator, rest = url.partition("://")
     return Redis.from_url(
-        url,
+        scheme.replace("valkey", "redis") + separator + rest,
         # A pooled connection may have died with the server's restart: one try on a new one, no waiting.
         retry=Retry(NoBackoff(), 1),
         socket_connect_timeout=TICK_SECONDS * TICKS,
