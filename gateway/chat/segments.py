@@ -95,7 +95,7 @@ def _shorter_than(tokens: int, texts: Sequence[str], count: CountTokens) -> bool
 def _cut(slot: Slot, index: int, policy: Policy, kept: Iterable[Kept]) -> Iterator[Segment]:
     """One string as segments: protected passages and the free text between them."""
     kind = _kind(slot)
-    whole = slot.protected or _by_policy(slot, policy) or ("base64" if kind == "base64" else "")
+    whole = _by_nature(slot, policy) or _by_policy(slot, policy) or ("base64" if kind == "base64" else "")
     if whole or not slot.text:
         yield Segment(slot.path, slot.text, index, slot.role, kind, whole or "empty", slot.tool)
         return
@@ -114,6 +114,17 @@ def _cut(slot: Slot, index: int, policy: Policy, kept: Iterable[Kept]) -> Iterat
                 slot.path, text, index, slot.role, "prose", passage.reason, slot.tool, passage.start
             )
         position = passage.end
+
+
+def _by_nature(slot: Slot, policy: Policy) -> str:
+    """Why a string stays whole whatever the policy says, or "".
+
+    A marker of the prompt cache protects what it marks, unless a rule for that role or tool says `mode: on`: agents
+    mark their newest result at every turn, and as forms never change, the shortened result is cached as well.
+    """
+    if slot.protected == "cache-control" and rule_for(policy, slot.role, slot.tool).mode == "on":
+        return ""
+    return slot.protected
 
 
 def _by_policy(slot: Slot, policy: Policy) -> str:

@@ -143,6 +143,18 @@ def test_anthropic_blocks() -> None:
     assert not any("iVBOR" in segment.text for segment in segments)
 
 
+def test_a_marked_result_is_free_where_a_rule_says_so() -> None:
+    block = {
+        "type": "tool_result",
+        "tool_use_id": "t",
+        "content": "x",
+        "cache_control": {"type": "ephemeral"},
+    }
+    raw = {"model": "claude", "messages": [{"role": "user", "content": [block]}]}
+    assert reasons(split(raw, "messages")) == ["cache-control"]
+    assert reasons(split(raw, "messages", Policy("p", roles={"tool": RoleRule(mode="on")}))) == [""]
+
+
 def test_responses_items() -> None:
     raw = {
         "model": "m",

@@ -1,0 +1,209 @@
+"""What is saved net of prompt caches: real multi-turn traffic against an upstream that bills as providers do.
+
+    python -m benchmarks.bench_savings --data FOLDER [--engine fake|default|FOLDER] [--conversations 20]
+
+FOLDER holds the development data. Writes benchmarks/results/savings.md unless --output says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tiktoken
+
+from benchmarks.savings.report import write_report
+from benchmarks.savings.senders import (
+    Mask,
+    MemoEngine,
+    Off,
+    PerTurn,
+    Sender,
+    Terse,
+    llmlingua_policy,
+    naive_policy,
+)
+from benchmarks.savings.traffic import (
+    Conversation,
+    airline_agents,
+    as_anthropic,
+    log_agents,
+    meetings,
+    rag_sessions,
+    swe_agents,
+)
+from benchmarks.savings.upstream import PROVIDERS, Provider, Tokens, Upstream
+from compressor.engine.fake import FakeEngine
+from compressor.engine.protocol import ScoringEngine
+from compressor.text.tokens import TokenCounter, counter_for
+from gateway.accounting.receipts import cost_of
+from gateway.compression.planner import scoring_price
+from policies import Policy
+from policies.shapes import RoleRule
+
+POLICY = Policy("default")
+MARKED = Policy("default, results marked for the cache freed", roles={"tool": RoleRule(mode="on")})
+SCENARIOS: dict[str, Callable[[Path, int, int], list[Conversation]]] = {
+    "coding agents (SWE-agent)": swe_agents,
+    "log-reading agents": log_agents,
+    "airline agents (tau-bench)": airline_agents,
+    "RAG sessions (NQ)": rag_sessions,
+    "meetings (QMSum)": meetings,
+}
+
+
+@dataclass
+class Bill:
+    """What one way of sending cost over one scenario."""
+
+    sender: str
+    usd: float = 0.0  # the upstream's bill
+    own_usd: float = 0.0  # our scoring, at the price of the machine
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    kept: list[float] = field(default_factory=list)  # share of the last request's tokens, one a conversation
+    by_conversation: list[float] = field(default_factory=list)
+    claimed_usd: float | None = None
+    compactions: int = 0
+    broken_tokens: int = 0
+
+    @property
+    def net(self) -> float:
+        return self.usd + self.own_usd
+
+
+async def run_conversation(
+    conversation: Conversation,
+    sender: Sender,
+    upstream: Upstream,
+    bill: Bill,
+    start: float,
+    counter: TokenCounter,
+) -> None:
+    """One conversation through one sender, billed."""
+    now, before = start, bill.usd
+    surface = "messages" if upstream.provider.kind == "markers" else "chat"
+    original = sent = {}
+    requests = list(conversation.requests(upstream.provider.name))
+    for number, (raw, gap) in enumerate(zip(requests, conversation.gaps, strict=True)):
+        now += gap
+        original = as_anthropic(raw) if surface == "messages" else raw
+        sent = await sender.send(original, surface, now)
+        following = conversation.turns[number + 1] if number + 1 < len(conversation.turns) else ()
+        output = counter.count(str(following[0]["content"])) + 20 if following else 60
+        usage = upstream.answer(sent, now, output)
+        await sender.billed(usage)
+        bill.usd += cost_of(usage, upstream.provider.price)
+        bill.input_tokens += usage.input_tokens
+        bill.cached_tokens += usage.cached_input_tokens
+    bill.kept.append(counter.count(str(sent["messages"])) / counter.count(str(original["messages"])))
+    bill.by_conversation.append(bill.usd - before)
+
+
+async def run_scenario(
+    conversations: list[Conversation], provider: Provider, engine: MemoEngine, tokens: Tokens
+) -> list[Bill]:
+    """Every way of sending, over the same conversations."""
+    counter = counter_for("o200k_base")
+    policies = {"Terse": POLICY} | (
+        {"Terse, marked results freed": MARKED} if provider.kind == "markers" else {}
+    )
+    bills = []
+
+    async def go(name: str, sender: Sender, characters: Callable[[], int]) -> Bill:
+        bill, upstream, before = Bill(name), Upstream(provider, tokens), characters()
+        start = 1_780_000_000.0
+        for conversation in conversations:
+            await run_conversation(conversation, sender, upstream, bill, start, counter)
+            start += 30  # conversations overlap little, but share what is common to all
+        bill.own_usd = (characters() - before) / 4 * scoring_price(engine.device)
+        bills.append(bill)
+        return bill
+
+    await go("off", Off(), lambda: 0)
+    for name, policy in policies.items():
+        terse = Terse(engine, provider.price, policy)
+        bill = await go(name, terse, lambda: engine.asked_characters)
+        bill.claimed_usd, bill.compactions = terse.claimed_usd, terse.compactions
+        bill.broken_tokens = terse.broken_tokens
+    naive = PerTurn(engine, counter, naive_policy(POLICY))
+    await go("naive, anew each turn", naive, lambda: naive.scored_characters)
+    lingua = PerTurn(engine, counter, llmlingua_policy(POLICY), plain=True, cached_scores=False)
+    await go("LLMLingua-like", lingua, lambda: lingua.scored_characters)
+    await go("mask old results", Mask(), lambda: 0)
+    return bills
+
+
+def open_scorer(name: str) -> ScoringEngine:
+    """The engine that was asked for."""
+    if name == "fake":
+        return FakeEngine()
+    from compressor.config import CompressorConfig
+    from compressor.startup import open_engine
+
+    return open_engine(CompressorConfig(model=name))
+
+
+def open_tokens() -> Tokens:
+    """o200k_base from the files that come with litellm."""
+    spec = importlib.util.find_spec("litellm")
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parent / "litellm_core_utils" / "tokenizers"
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+    return Tokens(tiktoken.get_encoding("o200k_base"))
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, dict[str, list[Bill]]]:
+    """scenario -> provider -> bills."""
+    engine, tokens = MemoEngine(open_scorer(arguments.engine)), open_tokens()
+    results: dict[str, dict[str, list[Bill]]] = {}
+    try:
+        for scenario, build in SCENARIOS.items():
+            conversations = build(arguments.data, arguments.conversations, arguments.seed)
+            for provider in PROVIDERS:
+                begun = time.perf_counter()
+                bills = await run_scenario(conversations, provider, engine, tokens)
+                results.setdefault(scenario, {})[provider.name] = bills
+                off = bills[0]
+                print(
+                    f"{scenario}, {provider.name}: off ${off.usd:.4f}, {time.perf_counter() - begun:.0f} s",
+                    flush=True,
+                )
+                for bill in bills[1:]:
+                    print(
+                        f"   {bill.sender:30} {100 * (bill.net / off.net - 1):+6.1f} %  "
+                        f"hit {bill.cached_tokens / max(1, bill.input_tokens):.2f}  kept {sum(bill.kept) / len(bill.kept):.2f}",
+                        flush=True,
+                    )
+    finally:
+        await engine.close()
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
+    parser.add_argument("--engine", default="fake", help="fake, default, or a model folder")
+    parser.add_argument("--conversations", type=int, default=20, help="of each scenario")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "savings.md")
+    arguments = parser.parse_args()
+    begun = time.perf_counter()
+    results = asyncio.run(run(arguments))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    write_report(arguments.output, results, arguments, machine, time.perf_counter() - begun)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Writes the savings report."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def write_report(
+    path: Path,
+    results: Mapping[str, Mapping[str, list[Any]]],
+    arguments: argparse.Namespace,
+    machine: str,
+    seconds: float,
+) -> None:
+    """Markdown: one table a scenario, then what must hold."""
+    lines = []
+    worst: list[tuple[float, str]] = []
+    for scenario, providers in results.items():
+        lines += [f"### {scenario}", "", _HEAD, _RULE]
+        for provider, bills in providers.items():
+            off = bills[0]
+            for bill in bills:
+                change = 100 * (bill.net / off.net - 1)
+                if bill.sender.startswith("Terse"):
+                    worst.append((change, f"{scenario}, {provider}, {bill.sender}"))
+                lines.append(_row(provider, bill, off, change))
+        lines.append("")
+    worst.sort(reverse=True)
+    head = [
+        "# Savings, net of prompt caches",
+        "",
+        f"`python -m benchmarks.bench_savings --data … --engine {arguments.engine} "
+        f"--conversations {arguments.conversations} --seed {arguments.seed}`; {machine}, {seconds:.0f} s, "
+        f"tiktoken {version('tiktoken')}. Scores: {_engine_of(arguments.engine)}.",
+        "",
+        *_METHOD,
+        "",
+        f"**Worst Terse scenario: {worst[0][0]:+.2f} % ({worst[0][1]}).** "
+        + (
+            "No scenario costs more than off by over 1 %."
+            if worst[0][0] <= 1
+            else "The target (1 %) is missed."
+        ),
+        "",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(head + lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _engine_of(name: str) -> str:
+    return (
+        "the fake engine (a hash of each word), which decides as much as a real one, but badly"
+        if name == "fake"
+        else ("the embedded encoder" if name == "default" else Path(name).name)
+    )
+
+
+_HEAD = (
+    "| model | sent as | bill $ | our scoring $ | net against off | worst conversation | cache hit rate | "
+    "kept at the end | compactions | receipts say saved $ (really) |"
+)
+_RULE = "|---|---|---|---|---|---|---|---|---|---|"
+_METHOD = (
+    "The upstream is a simulator that caches and bills as the providers' documentation says",
+    "(`benchmarks/savings/upstream.py`): prefixes in steps of 128 or 64 tokens from 1,024 on, or at markers; time to",
+    "live after the last use; prices of litellm's map. Gaps between requests are exponential, one in thirty is a break",
+    "of 20 minutes. The bill has input and output; output is what the recorded conversation goes on with, the same for",
+    "all. *Our scoring* is the machine's rent for the tokens scored. *Worst conversation*: of the upstream's bill against",
+    "off. *Kept at the end*: tokens of the last request against the original: masking throws away, the others shorten.",
+    "*Receipts say*: the sum of `saved_usd` against the difference of the two bills. Answers are not judged here.",
+    "",
+    "Ways to send: **off**; **Terse** with the default policy (keep 0.5 from 1,024 compressible tokens on); **naive**:",
+    "the same scores and protections, but the whole conversation is compressed anew at each turn to half of all of it;",
+    "**LLMLingua-like**: the same without protections, the model's own turns included, and without a score cache;",
+    "**mask old results**: all but the newest three long results or documents are replaced by a note.",
+)
+
+
+def _row(provider: str, bill: Any, off: Any, change: float) -> str:
+    pairs = zip(bill.by_conversation, off.by_conversation, strict=True)
+    worst = max(100 * (one / other - 1) for one, other in pairs)
+    claimed = "" if bill.claimed_usd is None else f"{bill.claimed_usd:.4f} ({off.usd - bill.usd:.4f})"
+    cells = [
+        provider,
+        bill.sender,
+        f"{bill.usd:.4f}",
+        f"{bill.own_usd:.4f}",
+        "" if bill is off else f"{change:+.1f} %",
+        "" if bill is off else f"{worst:+.1f} %",
+        f"{bill.cached_tokens / max(1, bill.input_tokens):.2f}",
+        f"{sum(bill.kept) / len(bill.kept):.2f}",
+        str(bill.compactions) if bill.claimed_usd is not None else "",
+        claimed,
+    ]
+    return "| " + " | ".join(cells) + " |"
