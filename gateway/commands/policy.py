@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from rich.table import Table
 
 from gateway.configuration.explaining import Question, answer_as_data, answer_as_text, explain
+from gateway.configuration.replaying import Past, Replay, read_log, replay_as_data, replay_traffic
 from gateway.configuration_file import Reading, read_config
 from gateway.settings import load_settings
 from policies.errors import ConfigurationError, PolicyError
@@ -98,6 +104,93 @@ def explain_command(
         typer.echo(str(error), err=True)
         raise typer.Exit(REFUSED) from None
     typer.echo(json.dumps(answer_as_data(answer, question)) if as_json else answer_as_text(answer, question))
+
+
+@policy.command(epilog="Example: terse policy replay gateway.log.gz --config terse.yaml")
+def replay(
+    log: Annotated[
+        str, typer.Argument(metavar="LOG", help="The gateway's JSON log, or an export of receipts.")
+    ],
+    config: Annotated[str, typer.Option("--config", metavar="FILE", help="The configuration to try.")],
+    compressible: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of a prompt that may be shortened, where the log is silent."),
+    ] = 0.8,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a configuration would have done to logged traffic, in tokens and USD.
+
+    Reads JSON lines (`.gz` too) or one JSON array. Savings count where a text first appears; later turns that
+    send it again are not counted. Routes on headers or metadata match nothing: logs hold neither.
+
+    Exit code 0: replayed; 1: the file or the log cannot be used.
+    """
+    outcome = Replay()
+    try:
+        loaded = _read(config).config
+        with _progress(log) as followed:
+            traffic = followed(read_log(log, outcome))
+            replay_traffic(loaded, traffic, outcome, compressible_share=compressible)
+    except PolicyError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(REFUSED) from None
+    for message in _doubts(outcome, log):
+        typer.echo(message, err=True)
+    if not outcome.total.requests:
+        typer.echo(f"{log}: no request that this configuration serves", err=True)
+        raise typer.Exit(REFUSED)
+    if as_json:
+        typer.echo(json.dumps(replay_as_data(outcome)))
+    else:
+        _print_replay(outcome, compressible)
+
+
+def _print_replay(outcome: Replay, share: float) -> None:
+    total = outcome.total
+    percent = 100 * total.tokens_saved / max(1, total.tokens_before)
+    typer.echo(f"{total.requests} requests from {outcome.first} to {outcome.last}")
+    typer.echo(
+        f"{total.tokens_before} input tokens, {total.tokens_saved} fewer ({percent:.1f} %); "
+        f"logged cost ${total.usd_logged:.4f}, ${total.usd_saved:.4f} less"
+    )
+    table = Table("policy", "requests", "shortened", "audited", "tokens", "fewer", "USD less", "left alone")
+    for name, sums in sorted(outcome.policies.items()):
+        alone = ", ".join(
+            f"{n} {why}" for why, n in sums.reasons.items() if why not in ("shortened", "audit")
+        )
+        figures = (sums.requests, sums.shortened, sums.audited, sums.tokens_before, sums.tokens_saved)
+        table.add_row(name, *map(str, figures), f"{sums.usd_saved:.4f}", alone)
+    Console().print(table)
+    if outcome.assumed:
+        typer.echo(
+            f"{outcome.assumed} requests do not say what could be shortened; taken: {share:.0%} of each"
+        )
+
+
+def _doubts(outcome: Replay, log: str) -> Iterator[str]:
+    if outcome.unreadable_count:
+        lines = ", ".join(map(str, outcome.unreadable))
+        yield f"{log}: {outcome.unreadable_count} lines are no receipts (lines {lines} …)"
+    for model, count in sorted(outcome.unknown_models.items()):
+        yield f"{count} requests for {model!r} left out: no such model in the configuration"
+    if outcome.unpriced:
+        yield f"{outcome.unpriced} requests for models without a known price count as free"
+
+
+@contextmanager
+def _progress(log: str) -> Iterator[Callable[[Iterator[Past]], Iterator[Past]]]:
+    """A count of requests on stderr, for whoever waits at a terminal."""
+    console = Console(stderr=True)
+    with Progress(TextColumn("{task.completed} requests of " + log), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def follow(traffic: Iterator[Past]) -> Iterator[Past]:
+            for count, past in enumerate(traffic, start=1):
+                if count % 5000 == 0:
+                    bar.update(task, completed=count)
+                yield past
+
+        yield follow
 
 
 def _read(file: str) -> Reading:

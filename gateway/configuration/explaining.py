@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from gateway.accounting.prices import Prices
 from gateway.config import Config, ModelConfig
 from gateway.configuration.connections import model_named
 from policies.checking import suggest
@@ -63,6 +64,8 @@ def explain(config: Config, question: Question) -> Answer:
     if question.draw is None and (policy.sample < 1 or policy.holdout > 0):
         share = policy.sample * (1 - policy.holdout)
         notes.append(f"explained for the {share:.4g} of the conversations that sample and holdout leave in")
+    named = model if model.model else replace(model, model=question.model)
+    price = Prices().of(named, config.upstreams[model.upstream])
     plan = plan_budget(
         policy,
         compressible_tokens=free,
@@ -70,7 +73,7 @@ def explain(config: Config, question: Question) -> Answer:
         wish=parse_wish(facts.headers.get("x-terse-compress")),
         spent_share=question.spent,
         pressure=_pressure(config, question.team),
-        context_window=model.context_window,
+        context_window=price.context_window,
         # Just inside the touched share, past the held-out part of it.
         draw=policy.sample * policy.holdout if question.draw is None else question.draw,
         at=question.at,

@@ -126,3 +126,29 @@ def test_every_command_has_help_with_an_example() -> None:
         code, out, _ = run(command, "--help")
         assert code == 0
         assert "Example: terse policy" in " ".join(out.split())
+
+
+def test_replay_prints_what_would_have_been(file: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    line = {"at": "2026-11-21T10:00:00+00:00", "team": "search", "model": "gpt-4o", "surface": "chat"}
+    entry = {
+        **line,
+        "request_id": "r",
+        "tokens_before": 12000,
+        "compressible_tokens": 10000,
+        "cost_usd": 0.03,
+    }
+    log.write_text(json.dumps(entry) + "\nnonsense\n")
+    code, out, err = run("replay", str(log), "--config", file, "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert (said["policies"]["rag"]["tokens_saved"], said["unreadable_lines"]) == (6700, 1)
+    assert said["total"]["saved_usd"] == pytest.approx(6700 * 2.5e-6)  # gpt-4o in litellm's price map
+    assert "1 lines are no receipts (lines 2 …)" in err
+    code, out, _ = run("replay", str(log), "--config", file)
+    assert code == 0
+    assert "12000 input tokens, 6700 fewer (55.8 %); logged cost $0.0300, $0.0168 less" in out
+    assert run("replay", str(tmp_path / "gone"), "--config", file)[0] == 1
+    log.write_text("")
+    code, _, err = run("replay", str(log), "--config", file)
+    assert code == 1 and "no request that this configuration serves" in err
