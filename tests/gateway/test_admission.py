@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access import admission as module
-from gateway.access.admission import Admission
+from gateway.access.admission import LEASE_SECONDS, Admission
 from gateway.access.estimates import UNKNOWN_OUTPUT, estimate
 from gateway.access.fairness import CALM_SECONDS, FairShares, weight_of
 from gateway.config import Config, ModelConfig
