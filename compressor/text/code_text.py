@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
+import warnings
 from collections.abc import Iterator
 
 # Strings first, so that a comment's sign inside one is never seen. What is not closed runs to the end of
@@ -38,7 +40,8 @@ _DASH_SIGNS = re.compile(
     r"^[ \t]*(?:SELECT|CREATE TABLE|INSERT INTO|ALTER|local \w+|module \w+ where)\b",
     re.MULTILINE | re.IGNORECASE,
 )
-_HERE_DOCUMENT = re.compile(r"<<[-~]?[ \t]*['\"]?[A-Za-z_]|^=begin|^=pod|%[qQwW]?[{(\[]", re.MULTILINE)
+_HERE_DOCUMENT = re.compile(r"<<[-~]?[ \t]*['\"]?[A-Z_]{2,}|^=begin|^=pod|%[qQwW][{(\[]", re.MULTILINE)
+_WARNINGS = threading.Lock()  # catch_warnings is not safe in several threads at once
 _PARSE_UP_TO = 400_000  # characters; the parser's time and memory for more are out of proportion
 
 
@@ -65,15 +68,22 @@ def check_code(original: str, shortened: str) -> str:
         return "code would change"
     if len(original) > _PARSE_UP_TO or _family(original) is not _HASH:
         return ""
-    try:
-        before = ast.dump(ast.parse(original))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    before = _syntax_tree(original)
+    if before is None:
         return ""  # another language, or a piece of a file
-    try:
-        same = ast.dump(ast.parse(shortened)) == before
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    after = _syntax_tree(shortened)
+    if after is None:
         return "Python code would not parse any more"
-    return "" if same else "Python code would change its meaning"
+    return "" if after == before else "Python code would change its meaning"
+
+
+def _syntax_tree(text: str) -> str | None:
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they would print the client's text
+        try:
+            return ast.dump(ast.parse(text))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
 
 
 def _code_lines(text: str) -> list[str]:

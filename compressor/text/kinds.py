@@ -32,13 +32,17 @@ _LOG_LINE = re.compile(
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b|\S+ - - \[|\d{6} \d{6} "
     r"|[IWEF]\d{4} \d\d:|[\w./\-]+:\d+(?::\d+)?:|\d{10}(?:\.\d+)? |- \d{10} "
 )
-_CODE_LINE = re.compile(
+CODE_LINE = re.compile(
     r"[ \t]*(?:(?:async )?def \w+\(|class \w+[(:{ ]|import [\w.{*]|from [\w.]+ import "
     r"|(?:export |public |private |static |async )*"
     r"(?:function|const|let|var|fn|func|interface|struct|enum|impl|trait|namespace)\b"
     r"|#include\b|#define\b|using [\w:.]+;|package [\w.]+;?$"
     r"|(?:if|for|while|switch|else if|elif|except|catch)\b.*[:{]$|else:?\s*\{?$|try:?\s*\{?$|return\b.*"
     r"|\}[;,)]*$|\{$|@\w+|[\w.\[\]\"']+ (?:[+\-*/|&]?=|:=) .+|[\w.]+\(.*\)[;:]?$|.*[;{]$|//|/\*|\*/|# )"
+)
+_CODE_HEAD = re.compile(
+    r"\s*(?:#!|r?\"\"\"|r?'''|#[^#!]|//|/\*|import |from \w|package |use |using |#include|<\?php"
+    r"|['\"]use strict)"
 )
 _MARKDOWN = re.compile(
     r"^(?:#{1,6} \S|```|~~~|[-*+] \S|\d{1,3}\. \S|> |\|.*\|[ \t]*$|={3,}$|-{3,}$)"
@@ -126,6 +130,9 @@ def _is_table(lines: list[str]) -> bool:
 def _is_code(sample: str, lines: list[str]) -> bool:
     if len(lines) < 3 or "```" in sample:
         return False
-    share = _share(_CODE_LINE, lines)
+    share = _share(CODE_LINE, lines)
     signs = sum(sample.count(sign) for sign in "{}();=<>[]_") / len(sample)
-    return share >= 0.5 and signs >= 0.03
+    if signs < 0.02:
+        return False
+    # Files full of docstrings have fewer lines of code, but begin with some; documentation does not.
+    return share >= 0.5 or (share >= 0.3 and _CODE_HEAD.match(sample) is not None)

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 
+from compressor.text.kinds import CODE_LINE
 from compressor.text.words import TAG
 
 Place = tuple[int, int]
 _FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
+_INDENTED = re.compile(r"^(?: {4,}|\t+)\S[^\n]*(?:\n+(?: {4,}|\t+)\S[^\n]*)*", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)[^`\n]{1,500}\1(?!`)")
 _TABLE_ROW = re.compile(r"^[ \t>]*\|[^\n]*\|[ \t]*$", re.MULTILINE)
 _TABLE_RULE = re.compile(r"^[ \t>|]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*)+\|?[ \t]*$", re.MULTILINE)
@@ -42,10 +44,21 @@ def fence_spans(text: str) -> list[Place]:
 
 
 def code_spans(text: str) -> list[Place]:
-    """Fenced blocks and inline code."""
-    if "`" not in text and "~~~" not in text:
-        return []
-    return [*fence_spans(text), *(code.span() for code in _INLINE_CODE.finditer(text))]
+    """Fenced blocks, indented blocks that look like code, and inline code."""
+    spans = _indented_code(text)
+    if "`" in text or "~~~" in text:
+        spans += [*fence_spans(text), *(code.span() for code in _INLINE_CODE.finditer(text))]
+    return spans
+
+
+def _indented_code(text: str) -> list[Place]:
+    spans = []
+    for block in _INDENTED.finditer(text):
+        lines = [line for line in block.group().splitlines() if line.strip()]
+        coded = sum(CODE_LINE.match(line) is not None or line.lstrip()[:1] in "$>{" for line in lines)
+        if coded >= 0.5 * len(lines):
+            spans.append(block.span())
+    return spans
 
 
 def json_spans(text: str) -> list[Place]:

@@ -1,0 +1,92 @@
+import inspect
+import json
+import textwrap
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compressor.text.kinds import KINDS, detect_kind
+
+PROSE = (
+    "The council met on Tuesday. It agreed, after a long debate, to build the bridge. Nobody objected. " * 5
+)
+LOG = "\n".join(
+    f"2024-03-05 10:00:{i:02d} INFO  worker-{i % 3} handled request {i * 7} in {i} ms" for i in range(30)
+)
+SYSLOG = "\n".join(
+    f"Jan {i % 28 + 1:2d} 10:00:0{i % 10} host sshd[{i}]: Accepted publickey for root" for i in range(9)
+)
+GREP = "\n".join(f"src/app/module_{i}.py:{i * 3}: def handle(request):" for i in range(12))
+DIFF = """diff --git a/x.py b/x.py
+index 83db48f..bf2a9c1 100644
+--- a/x.py
++++ b/x.py
+@@ -1,4 +1,4 @@
+ import os
+-print("old")
++print("new")
+ done()
+"""
+TRACE = """Traceback (most recent call last):
+  File "/app/main.py", line 10, in <module>
+    run()
+  File "/app/run.py", line 5, in run
+    step(1)
+ValueError: bad value 5
+"""
+JAVA_TRACE = "java.lang.IllegalStateException: boom\n" + "\n".join(
+    f"\tat com.example.Foo.bar{i}(Foo.java:{i})" for i in range(20)
+)
+HTML = "<!doctype html><html><head><title>T</title></head><body><h1>Hello</h1><p>Some text.</p></body></html>"
+MARKDOWN = "# Title\n\nSome text with a [link](https://x.org).\n\n## Part\n\n- one\n- two\n\n```\ncode\n```\n"
+TABLE = "| Name | Age |\n|------|-----|\n| Anna | 31  |\n| Bert | 45  |\n"
+CSV = "name,age,city\nAnna,31,Paris\nBert,45,Rome\nCleo,22,Oslo\n"
+GO = 'package main\n\nimport "fmt"\n\nfunc main() {\n\tx := 1\n\tfmt.Println(x)\n\treturn\n}\n'
+BASE64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk" * 8
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (PROSE, "prose"),
+        ("Hi", "prose"),
+        ("我们在北京大学学习。" * 30, "prose"),
+        ("Anna: Hello there, how are you?\nBert: Fine, thanks. And you?\n" * 10, "prose"),
+        (LOG, "log"),
+        (SYSLOG, "log"),
+        (GREP, "log"),
+        (DIFF, "diff"),
+        (TRACE, "stack-trace"),
+        (JAVA_TRACE, "stack-trace"),
+        (HTML, "html"),
+        (MARKDOWN, "markdown"),
+        (TABLE, "table"),
+        (CSV, "table"),
+        (inspect.getsource(textwrap), "code"),
+        (GO, "code"),
+        (json.dumps({"a": [1, 2, {"b": "text " * 20}]}), "json"),
+        ("\n".join(json.dumps({"i": i, "text": "x"}) for i in range(5)), "json"),
+        (BASE64, "base64"),
+        ("data:image/png;base64," + BASE64, "base64"),
+        ("[see the note below about brackets] and so on " * 5, "prose"),
+        ('{"a": broken json that does not parse' + "x " * 30, "prose"),
+    ],
+)
+def test_kinds(text: str, kind: str) -> None:
+    assert detect_kind(text) == kind
+
+
+@given(st.text(st.characters()))
+def test_any_text_has_a_kind(text: str) -> None:
+    assert detect_kind(text) in KINDS
+
+
+@pytest.mark.parametrize(
+    "unit", ["\n", " ", "<", "[", "{", "a,", "|", "    ", "A" * 59 + " ", "#", "at f (", "- ", "[["]
+)
+def test_linear_time_on_hostile_text(unit: str) -> None:
+    began = time.perf_counter()
+    detect_kind(unit * (1_000_000 // len(unit)))
+    assert time.perf_counter() - began < 4
