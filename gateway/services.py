@@ -104,6 +104,7 @@ async def open_services(
         shortener = Shortener(engine, stores.cache, secret=secret, deadline_ms=deadline)
         stack.push_async_callback(shortener.close)
         live = make_live(config, settings, stores, session)
+        stack.push_async_callback(lambda: services.live.admission.close())
         alert = webhook_alert(session, lambda: services.live.config.quality.webhook)
         quality = QualityGuard(
             stores, engine, QualityMetrics(metrics.registry), lambda: services.live.config.policies, alert
