@@ -114,8 +114,8 @@ def test_a_folder_without_tokenizer_is_told(tmp_path: Path) -> None:
 
 
 def test_neither_torch_nor_litellm_is_imported() -> None:
-    script = "import sys, compressor\nfrom compressor.text.tokens import counter_for\ncounter_for('gpt-4').count('x')"
-    script += "\n"
+    script = "import sys, compressor\nfrom compressor.text.tokens import counter_for\n"
+    script += "counter_for('gpt-4').count('x')\n"
     script += "print([name for name in ('torch', 'litellm', 'transformers') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

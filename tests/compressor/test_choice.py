@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compressor.errors import BudgetTooSmall, InvalidBudget, InvalidOption
+from compressor.shapes import Span
+from compressor.text.choice import Passage, shorten_passages
+from compressor.text.selection import Columns, Level, Sizes, keep_order, plan_levels
+from compressor.text.tokens import counter_for
+from compressor.text.words import split_words
+
+COUNTER = counter_for("o200k_base")
+
+
+def scored(text: str, low: str = "", high: str = "", **options: Any) -> Passage:
+    """Every word scores 100, those of `low` 10 and those of `high` 200."""
+    values = [
+        10 if word in low.split() else 200 if word in high.split() else 100
+        for word in split_words(text).strings()
+    ]
+    options.setdefault("protect", frozenset())
+    return Passage(text, np.asarray(values, np.uint8), **options)
+
+
+def shortened(passage: Passage, less: int, **options: Any) -> str:
+    """The text with a budget of so many tokens less than it has."""
+    return shorten_passages([passage], COUNTER.count(passage.text) - less, COUNTER, **options)[0].text
+
+
+def test_the_lowest_words_go_first_and_ties_go_to_the_earlier_word() -> None:
+    assert shortened(scored("one two three four five", low="two four"), 2) == "one three five"
+    assert shortened(scored("one two three four five"), 2) == "one two three"
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "expected"),
+    [
+        ("a b c\nd e f\n", "b", "a c\nd e f\n"),
+        ("one x\nx two\n\nx three", "x", "one\ntwo\n\nthree"),
+        ("one\nx x\ntwo", "x", "one\ntwo"),
+        ("one\n\nx x\n\ntwo", "x", "one\n\ntwo"),
+        ("one\n\nx x\ntwo", "x", "one\n\ntwo"),
+        ("def f():\n    x = y\n    return z", "x = y", "def f():\n    return z"),
+        ("x one  two", "x", "one  two"),
+        ("one\r\nx\r\ntwo", "x", "one\r\ntwo"),
+        ("使用Python和Java写", "和", "使用Python和Java"),
+        ("我 很 好", "很", "我 好"),
+        ("貓兔狗", "兔", "貓狗"),
+    ],
+)
+def test_spaces_and_line_breaks(text: str, low: str, expected: str) -> None:
+    less = COUNTER.count(text) - COUNTER.count(expected)
+    assert shortened(scored(text, low=low), less, unit="words") == expected
+
+
+def test_forced_line_breaks_and_punctuation_stay() -> None:
+    text = "one two.\nthree four.\nfive six."
+    passage = scored(text, high="one", force_tokens=("\n", "."))
+    least = shorten_passages([passage], 100, COUNTER)[0].tokens_before
+    for target in range(6, least):
+        try:
+            result = shorten_passages([passage], target, COUNTER, unit="words")[0].text
+        except BudgetTooSmall:
+            continue
+        assert result.count("\n") == 2
+        assert result.count(".") == 3
+
+
+def test_one_threshold_over_all_passages() -> None:
+    passages = [scored("bad bad bad bad"), scored("good good good good", high="good")]
+    results = shorten_passages(passages, 5, COUNTER)
+    assert [one.text for one in results] == ["bad", "good good good good"]
+
+
+def test_a_whole_passage_stays_and_counts() -> None:
+    passages = [scored("keep me as I am", low="keep me", whole=True), scored("one two three four")]
+    results = shorten_passages(passages, 7, COUNTER)
+    assert [one.text for one in results] == ["keep me as I am", "one two"]
+
+
+def test_stay_spans_survive() -> None:
+    assert shortened(scored("one two three four", low="two three", stay=(Span(4, 7),)), 2) == "one two"
+
+
+def test_a_budget_below_what_must_stay_says_by_how_much() -> None:
+    passage = scored("keep 11 22 33 and lose this", protect=frozenset({"numbers"}))
+    with pytest.raises(BudgetTooSmall) as caught:
+        shorten_passages([passage], 2, COUNTER)
+    exact = shorten_passages([passage], 2 + caught.value.short_by, COUNTER)[0]
+    assert exact.text == "11 22 33"
+    assert exact.tokens_after == 2 + caught.value.short_by
+    with pytest.raises(BudgetTooSmall) as again:
+        shorten_passages([passage], exact.tokens_after - 1, COUNTER)
+    assert again.value.short_by == 1
+
+
+def test_bad_calls() -> None:
+    with pytest.raises(InvalidBudget):
+        shorten_passages([scored("a")], -1, COUNTER)
+    with pytest.raises(InvalidOption, match="has 2 words, got 1"):
+        shorten_passages([Passage("a b", np.zeros(1, np.uint8))], 1, COUNTER)
+    with pytest.raises(InvalidOption, match="one value a word"):
+        shorten_passages([Passage("a b", np.zeros((2, 1), np.uint8))], 1, COUNTER)
+    with pytest.raises(InvalidOption, match="relevance"):
+        shorten_passages([scored("One is. Two is. Three is.", relevance=np.zeros(1, np.uint8))], 1, COUNTER)
+
+
+def test_nothing_and_only_spaces() -> None:
+    assert shorten_passages([], 5, COUNTER) == []
+    empty, spaces = shorten_passages([scored(""), scored(" \n ")], 0, COUNTER)
+    assert (empty.text, empty.kept, empty.tokens_before, spaces.text) == ("", (), 0, "")
+    assert shorten_passages([scored(" \n ")], 5, COUNTER)[0].text == " \n "
+
+
+def test_decisions_say_why() -> None:
+    text = "Good fox runs. Dull cow eats. Dull pig eats. Dull hen eats 7 seeds."
+    passage = scored(
+        text, low="Dull cow eats. pig hen eats seeds.", high="Good", protect=frozenset({"numbers"})
+    )
+    target = COUNTER.count(text) // 3
+    one = shorten_passages([passage], target, COUNTER, explain=True)[0]
+    reasons = {text[d.span.start : d.span.end]: (d.kept, d.reason) for d in one.decisions}
+    assert reasons["Good"] == (True, "score")
+    assert reasons["7"] == (True, "protected:numbers")
+    assert reasons["pig"] == (False, "unit")
+    assert [d.score for d in one.decisions] == [value / 255 for value in passage.scores.tolist()]
+
+
+SENTENCES = (
+    "The first is about cats. The second is about bridges. Third come the ships. The last is about rain."
+)
+
+
+def test_with_a_question_whole_sentences_that_bear_on_it_stay() -> None:
+    passage = scored(SENTENCES, relevance=np.asarray([0, 250, 0, 120], np.uint8))
+    half = COUNTER.count(SENTENCES) // 2 + 1
+    assert shorten_passages([passage], half, COUNTER)[0].text.startswith("The second is about bridges.")
+    assert "rain." in shorten_passages([passage], half, COUNTER)[0].text
+
+
+def test_without_a_question_sentences_come_before_words() -> None:
+    passage = scored(SENTENCES, high="Third come ships.")
+    quarter = COUNTER.count(SENTENCES) // 4 + 1
+    result = shorten_passages([passage], quarter, COUNTER)[0].text
+    assert "Third come ships." in result
+    assert "rain" not in result
+
+
+@pytest.mark.parametrize(
+    ("sizes", "keep", "asked", "expected"),
+    [
+        (Sizes(1000, 3, 1, 1), 0.5, False, ()),
+        (Sizes(1000, 50, 5, 1), 0.8, False, ()),
+        (Sizes(1000, 50, 5, 1), 0.5, False, (Level("sentence", 1.5),)),
+        (Sizes(1000, 50, 5, 1), 0.5, True, (Level("sentence", 1.0),)),
+        (Sizes(150, 5, 1, 1), 0.25, True, (Level("sentence", 1.5),)),
+        (
+            Sizes(9000, 400, 60, 12),
+            0.33,
+            False,
+            (Level("document", 3.0), Level("paragraph", 2.0), Level("sentence", 1.5)),
+        ),
+    ],
+)
+def test_the_rule_of_units(sizes: Sizes, keep: float, asked: bool, expected: tuple[Level, ...]) -> None:
+    assert plan_levels(sizes, keep, asked=asked) == expected
+
+
+def test_keep_order_is_a_permutation_of_the_free_words() -> None:
+    rng = np.random.default_rng(0)
+    free = rng.random(200) < 0.8
+    unit = np.sort(rng.integers(0, 20, 200)).astype(np.int64)
+    columns = Columns(
+        scores=rng.integers(0, 5, 200).astype(np.float32),
+        costs=np.ones(200, np.float32),
+        free=free,
+        group=np.full(200, -1),
+        sentence=unit,
+        paragraph=unit // 4,
+        document=unit // 10,
+        relevance=None,
+    )
+    ordered = keep_order(columns, 40.0, (Level("paragraph", 2.0), Level("sentence", 1.5)))
+    assert sorted(ordered.order.tolist()) == np.flatnonzero(free).tolist()
+    tiers = ordered.tier[ordered.order]
+    assert np.all(np.diff(tiers) >= 0)
+    assert 60 <= (tiers == 0).sum() < 120
+
+
+def test_scores_rounded_to_bytes_give_the_same_text_each_time() -> None:
+    text = "The quick brown fox jumps over the lazy dog. " * 40
+    passage = Passage(text, np.full(len(split_words(text)), 128, np.uint8), protect=frozenset())
+    results = {shorten_passages([passage], 100, COUNTER)[0].text for _ in range(3)}
+    assert len(results) == 1
