@@ -13,9 +13,9 @@ function draw(id, x, series, options = {}) {
   const axis = { stroke: color("--dim"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
   const width = Math.max(260, host.clientWidth);
   const chart = new uPlot({
-    width, height: 220, ...options,
+    width, height: 220,
     scales: { x: { time: options.time ?? true } },
-    axes: [axis, { ...axis, size: 64 }],
+    axes: [axis, { ...axis, size: 72, values: (_, ticks) => ticks.map(options.show ?? number) }],
     series: [{}, ...series.map((s, i) => ({ label: s.label, stroke: s.color, fill: s.fill, width: 2, points: { show: x.length < 40 } }))],
   }, [x, ...series.map((s) => s.values)], host);
   host.setAttribute("role", "img");
@@ -54,6 +54,15 @@ function budgets(rows) {
   byId("budgets").replaceChildren(...(gauges.length ? gauges : [make("p", { className: "empty" }, "No team has a budget.")]));
 }
 
+// The days that are shown, with zeros where the books have nothing: a line over two points would lie.
+function everyDay(rows, count) {
+  if (!rows.length) return [[], []];
+  const byDay = new Map(rows.map((row) => [row.day, row]));
+  const today = Date.parse(`${new Date().toISOString().slice(0, 10)}T00:00:00Z`) / 1000;
+  const days = Array.from({ length: Math.max(2, count) }, (_, i) => today - 86400 * (Math.max(2, count) - 1 - i));
+  return [days, days.map((day) => byDay.get(new Date(day * 1000).toISOString().slice(0, 10)) ?? {})];
+}
+
 function choices(id, names) {
   const select = byId(id), chosen = select.value;
   select.replaceChildren(make("option", { value: "" }, "all"), ...names.map((name) => make("option", { value: name }, name)));
@@ -65,14 +74,14 @@ export async function loadOverview() {
   const data = await ask(`/dashboard/data/summary?${query}`);
   choices("team", data.teams); choices("model", data.models); choices("route", data.routes);
   tiles(data.total);
-  const days = data.days.map((day) => Date.parse(`${day.day}T00:00:00Z`) / 1000);
+  const [days, rows] = everyDay(data.days, Number(byId("days").value));
   draw("chart-money", days, [
-    { label: "billed", color: color("--dim"), values: data.days.map((d) => d.cost_usd) },
-    { label: "saved", color: color("--accent"), fill: color("--kept"), values: data.days.map((d) => d.saved_usd) },
-  ]);
+    { label: "billed", color: color("--dim"), values: rows.map((d) => d.cost_usd ?? 0) },
+    { label: "saved", color: color("--accent"), fill: color("--kept"), values: rows.map((d) => d.saved_usd ?? 0) },
+  ], { show: dollars });
   draw("chart-tokens", days, [
-    { label: "before", color: color("--dim"), values: data.days.map((d) => d.tokens_before) },
-    { label: "after", color: color("--accent"), values: data.days.map((d) => d.tokens_after) },
+    { label: "before", color: color("--dim"), values: rows.map((d) => d.tokens_before ?? 0) },
+    { label: "after", color: color("--accent"), values: rows.map((d) => d.tokens_after ?? 0) },
   ]);
   draw("chart-latency", data.latency.map((_, i) => i), [
     { label: "ours", color: color("--accent"), values: data.latency.map((r) => r.overhead_ms) },
