@@ -50,7 +50,7 @@ from policies import Policy
 from policies.shapes import RoleRule
 
 POLICY = Policy("default")
-MARKED = Policy("default, results marked for the cache freed", roles={"tool": RoleRule(mode="on")})
+MARKED = Policy("marked freed", roles={"tool": RoleRule(mode="on"), "user": RoleRule(mode="on")})
 SCENARIOS: dict[str, Callable[[Path, int, int], list[Conversation]]] = {
     "coding agents (SWE-agent)": swe_agents,
     "log-reading agents": log_agents,
@@ -109,7 +109,11 @@ async def run_conversation(
 
 
 async def run_scenario(
-    conversations: list[Conversation], provider: Provider, engine: MemoEngine, tokens: Tokens
+    conversations: list[Conversation],
+    provider: Provider,
+    engine: MemoEngine,
+    tokens: Tokens,
+    forgetful: tuple[PerTurn, PerTurn],
 ) -> list[Bill]:
     """Every way of sending, over the same conversations."""
     counter = counter_for("o200k_base")
@@ -134,9 +138,8 @@ async def run_scenario(
         bill = await go(name, terse, lambda: engine.asked_characters)
         bill.claimed_usd, bill.compactions = terse.claimed_usd, terse.compactions
         bill.broken_tokens = terse.broken_tokens
-    naive = PerTurn(engine, counter, naive_policy(POLICY))
+    naive, lingua = forgetful
     await go("naive, anew each turn", naive, lambda: naive.scored_characters)
-    lingua = PerTurn(engine, counter, llmlingua_policy(POLICY), plain=True, cached_scores=False)
     await go("LLMLingua-like", lingua, lambda: lingua.scored_characters)
     await go("mask old results", Mask(), lambda: 0)
     return bills
@@ -168,9 +171,14 @@ async def run(arguments: argparse.Namespace) -> dict[str, dict[str, list[Bill]]]
     try:
         for scenario, build in SCENARIOS.items():
             conversations = build(arguments.data, arguments.conversations, arguments.seed)
+            counter = counter_for("o200k_base")
+            forgetful = (
+                PerTurn(engine, counter, naive_policy(POLICY)),
+                PerTurn(engine, counter, llmlingua_policy(POLICY), plain=True, cached_scores=False),
+            )
             for provider in PROVIDERS:
                 begun = time.perf_counter()
-                bills = await run_scenario(conversations, provider, engine, tokens)
+                bills = await run_scenario(conversations, provider, engine, tokens, forgetful)
                 results.setdefault(scenario, {})[provider.name] = bills
                 off = bills[0]
                 print(
@@ -178,11 +186,11 @@ async def run(arguments: argparse.Namespace) -> dict[str, dict[str, list[Bill]]]
                     flush=True,
                 )
                 for bill in bills[1:]:
-                    print(
-                        f"   {bill.sender:30} {100 * (bill.net / off.net - 1):+6.1f} %  "
-                        f"hit {bill.cached_tokens / max(1, bill.input_tokens):.2f}  kept {sum(bill.kept) / len(bill.kept):.2f}",
-                        flush=True,
+                    change, hit = (
+                        100 * (bill.net / off.net - 1),
+                        bill.cached_tokens / max(1, bill.input_tokens),
                     )
+                    print(f"   {bill.sender:30} {change:+6.1f} %  hit {hit:.2f}", flush=True)
     finally:
         await engine.close()
     return results

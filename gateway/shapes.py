@@ -95,6 +95,7 @@ class Compressed:
     conversation: str = ""  # its name in the prefix store; "" when nothing is to be remembered
     prefix_tokens: int = 0  # sent before in this very form, so that the upstream may have it cached
     prefix_original_tokens: int = 0  # the same messages as the client sends them
+    idle_seconds: float = 0.0  # since the conversation's last request
     prefix_hit_rate: float = 0.0  # how likely the upstream still had it cached, 0..1
     observed_hit_rate: float | None = None  # what earlier turns have shown; None: nothing yet
 

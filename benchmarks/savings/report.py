@@ -30,17 +30,22 @@ def write_report(
                 lines.append(_row(provider, bill, off, change))
         lines.append("")
     worst.sort(reverse=True)
+    verdict = (
+        "No scenario costs more than off by over 1 %." if worst[0][0] <= 1 else "The target (1 %) is missed."
+    )
+    command = (
+        f"`python -m benchmarks.bench_savings --data … --engine {arguments.engine} "
+        f"--conversations {arguments.conversations} --seed {arguments.seed}`"
+    )
     head = [
         "# Savings, net of prompt caches",
         "",
-        f"`python -m benchmarks.bench_savings --data … --engine {arguments.engine} "
-        f"--conversations {arguments.conversations} --seed {arguments.seed}`; {machine}, {seconds:.0f} s, "
-        f"tiktoken {version('tiktoken')}. Scores: {_engine_of(arguments.engine)}.",
+        f"{command}; {machine}, {seconds:.0f} s, tiktoken {version('tiktoken')}. {_engine_of(arguments.engine)}",
         "",
         *_METHOD,
         "",
-        f"**Worst Terse scenario: {worst[0][0]:+.2f} % ({worst[0][1]}).** "
-        + (
+        f"**Worst Terse scenario: {worst[0][0]:+.2f} % ({worst[0][1]}).** {verdict}",
+        +(
             "No scenario costs more than off by over 1 %."
             if worst[0][0] <= 1
             else "The target (1 %) is missed."
@@ -52,11 +57,9 @@ def write_report(
 
 
 def _engine_of(name: str) -> str:
-    return (
-        "the fake engine (a hash of each word), which decides as much as a real one, but badly"
-        if name == "fake"
-        else ("the embedded encoder" if name == "default" else Path(name).name)
-    )
+    if name == "fake":
+        return "Scores: the fake engine (a hash of each word): sizes are real, choices are not."
+    return f"Scores: {'the embedded encoder' if name == 'default' else Path(name).name}."
 
 
 _HEAD = (
@@ -66,17 +69,19 @@ _HEAD = (
 _RULE = "|---|---|---|---|---|---|---|---|---|---|"
 _METHOD = (
     "The upstream is a simulator that caches and bills as the providers' documentation says",
-    "(`benchmarks/savings/upstream.py`): prefixes in steps of 128 or 64 tokens from 1,024 on, or at markers; time to",
-    "live after the last use; prices of litellm's map. Gaps between requests are exponential, one in thirty is a break",
-    "of 20 minutes. The bill has input and output; output is what the recorded conversation goes on with, the same for",
-    "all. *Our scoring* is the machine's rent for the tokens scored. *Worst conversation*: of the upstream's bill against",
-    "off. *Kept at the end*: tokens of the last request against the original: masking throws away, the others shorten.",
-    "*Receipts say*: the sum of `saved_usd` against the difference of the two bills. Answers are not judged here.",
+    "(`benchmarks/savings/upstream.py`): prefixes in steps of 128 or 64 tokens, or at markers; time to",
+    "live after the last use; prices of litellm's map. Gaps between requests are exponential, one in",
+    "thirty is a break of 20 minutes. The bill has input and output; output is what the recorded",
+    "conversation goes on with, the same for all. *Our scoring* is the machine's rent for the tokens",
+    "scored. *Worst conversation*: of the upstream's bill against off. *Kept at the end*: tokens of the",
+    "last request against the original; masking throws away, the others shorten. *Receipts say*: the sum",
+    "of `saved_usd` against the difference of the two bills. Answers are not judged here.",
     "",
-    "Ways to send: **off**; **Terse** with the default policy (keep 0.5 from 1,024 compressible tokens on); **naive**:",
-    "the same scores and protections, but the whole conversation is compressed anew at each turn to half of all of it;",
-    "**LLMLingua-like**: the same without protections, the model's own turns included, and without a score cache;",
-    "**mask old results**: all but the newest three long results or documents are replaced by a note.",
+    "Ways to send: **off**; **Terse** with the default policy (keep 0.5 from 1,024 compressible tokens",
+    "on); **naive**: the same scores and protections, but the whole conversation is compressed anew at",
+    "each turn to half of all of it; **LLMLingua-like**: the same without protections, the model's own",
+    "turns included, and without a score cache; **mask old results**: all but the newest three long",
+    "results or documents are replaced by a note.",
 )
 
 

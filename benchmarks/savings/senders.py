@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import orjson
@@ -31,7 +32,9 @@ MASK_KEEPS = 3  # newest long results; the masking papers keep 5 to 10 of far sh
 
 
 class MemoEngine:
-    """An engine that scores each text once a run, however many senders ask, and counts what each of them asked."""
+    """An engine that scores each text once a run, however many senders ask, and counts what each of them
+    asked.
+    """
 
     def __init__(self, inner: ScoringEngine) -> None:
         self._inner = inner
@@ -120,7 +123,9 @@ class Terse:
 
 @dataclass
 class PerTurn:
-    """Compresses the whole conversation anew at each turn, to a share of all of it: forms change from turn to turn."""
+    """Compresses the whole conversation anew at each turn, to a share of all of it: forms change from turn to
+    turn.
+    """
 
     engine: MemoEngine
     counter: TokenCounter
@@ -131,8 +136,21 @@ class PerTurn:
     cached_scores: bool = True
     scored_characters: int = 0
     _seen: set[str] = field(default_factory=set)
+    _sent: dict[bytes, tuple[dict[str, Any], int]] = field(default_factory=dict)
 
     async def send(self, raw: dict[str, Any], surface: str, now: float) -> dict[str, Any]:
+        """Prices change nothing here: what was worked out for one provider serves the next."""
+        key = blake2b(orjson.dumps({**raw, "model": ""}), digest_size=16).digest()
+        if key not in self._sent:
+            before = self.scored_characters
+            sent = await self._compressed(raw, surface)
+            self._sent[key] = sent, self.scored_characters - before
+            return sent
+        sent, scored = self._sent[key]
+        self.scored_characters += scored
+        return sent
+
+    async def _compressed(self, raw: dict[str, Any], surface: str) -> dict[str, Any]:
         request = parsed(raw, surface)
         segments = [
             each for each in split_messages(request, self.policy, self.counter.count) if self._free(each)

@@ -1,4 +1,6 @@
-"""Multi-turn traffic from the development data: conversations as the requests that a client sends, turn by turn."""
+"""Multi-turn traffic from the development data: conversations as the requests that a client sends, turn by
+turn.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,13 @@ _STEP = re.compile(r"^### (thought|action|observation)\n", re.MULTILINE)
 _ROLE = re.compile(r"^<(user|assistant|tool)> ", re.MULTILINE)
 
 AGENT_SYSTEM = (
-    "You are an autonomous programmer working in a shell. Think, then call the tool `bash` with one command at a time. "
-    "Read files before you edit them, keep edits small, run the tests, and submit when they pass. "
+    "You are an autonomous programmer working in a shell. Think, then call the tool `bash` with one command at "
+    "a time. Read files before you edit them, keep edits small, run the tests, and submit when they pass. "
 ) * 8
 AIRLINE_SYSTEM = (
-    "You are an agent of an airline's customer service. Follow the policy: ask for user and reservation id, never "
-    "change basic economy flights, refund to the original payment method only, and transfer to a human when unsure. "
+    "You are an agent of an airline's customer service. Follow the policy: ask for user and reservation id, "
+    "never change basic economy flights, refund to the original payment method only, and transfer to a human "
+    "when unsure. "
 ) * 20
 RAG_SYSTEM = "Answer the question from the documents only; say so when they do not contain the answer."
 MEETING_SYSTEM = "You answer questions about a meeting from its transcript."
@@ -57,8 +61,8 @@ def rows_of(data: Path, name: str) -> list[dict[str, Any]]:
 
 
 def swe_agents(data: Path, count: int, seed: int) -> list[Conversation]:
-    """Recorded SWE-agent runs: thought and action by the model, observation by the tool; two runs a conversation,
-    since the recorded observations are cut to 1,500 characters."""
+    """Recorded SWE-agent runs: thought and action by the model, observation by the tool; two runs a
+    conversation, since the recorded observations are cut to 1,500 characters."""
     draw = random.Random(seed)
     runs = [
         row["text"] for row in rows_of(data, "raw_text_logs_json_tools") if row["source"] == "swe_agent_traj"
@@ -187,7 +191,7 @@ def meetings(data: Path, count: int, seed: int) -> list[Conversation]:
     for index, rows in enumerate(groups[:count]):
         first = {"role": "user", "content": f"{rows[0]['context']}\n\n{rows[0]['question']}"}
         turns: list[tuple[Message, ...]] = [({"role": "system", "content": MEETING_SYSTEM}, first)]
-        for before, row in zip(rows, rows[1:], strict=False):
+        for before, row in pairwise(rows):
             said = before["answers"][0] if before["answers"] else "I do not know."
             turns.append(
                 ({"role": "assistant", "content": said}, {"role": "user", "content": row["question"]})
@@ -202,7 +206,9 @@ def _gaps(count: int, draw: random.Random, mean: float) -> tuple[float, ...]:
 
 
 def as_anthropic(raw: dict[str, Any]) -> dict[str, Any]:
-    """The same request for /v1/messages, as agents send it: cache markers on the system text and the last block."""
+    """The same request for /v1/messages, as agents send it: cache markers on the system text and the last
+    block.
+    """
     marker = {"type": "ephemeral"}
     system = raw["messages"][0]["content"]
     messages: list[Message] = []

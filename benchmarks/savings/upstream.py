@@ -1,10 +1,13 @@
-"""An upstream that bills: prefix caches as OpenAI, DeepSeek and Anthropic run them, with their prices and TTLs.
+"""An upstream that bills: the prefix caches of OpenAI, DeepSeek and Anthropic, their prices and lifetimes.
 
-* OpenAI, https://platform.openai.com/docs/guides/prompt-caching: automatic, from 1,024 tokens, in steps of 128, kept 5 to
-  10 minutes after the last use (300 s here).
-* DeepSeek, https://api-docs.deepseek.com/guides/kv_cache: automatic, in steps of 64, kept for hours (2 h here).
-* Anthropic, https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching: at markers only, from 1,024 tokens; a
-  read looks back 20 blocks from each marker; what is not read up to the last marker is written; 300 s after the last use.
+OpenAI, https://platform.openai.com/docs/guides/prompt-caching: automatic, from 1,024 tokens, in steps of 128,
+kept 5 to 10 minutes after the last use (300 s here).
+
+DeepSeek, https://api-docs.deepseek.com/guides/kv_cache: automatic, in steps of 64, kept for hours (2 here).
+
+Anthropic, https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching: at markers only, from 1,024
+tokens; a read looks back 20 blocks from each marker; what is not read up to the last marker is written; kept
+300 s after the last use.
 
 Every hit that the rules allow happens: real providers lose some to routing.
 """
@@ -22,7 +25,6 @@ import tiktoken
 
 from gateway.shapes import Price, Usage
 
-LEAST = 1024
 LOOK_BACK = 20
 
 
@@ -35,12 +37,13 @@ class Provider:
     kind: Literal["automatic", "markers"]
     step: int  # tokens
     ttl: float  # seconds after the last use
+    least: int = 1024  # tokens
 
 
 PROVIDERS = (
     Provider("gpt-4o-mini", Price(1.5e-7, 6e-7, 0.75e-7), "automatic", 128, 300),
     Provider("gpt-5", Price(1.25e-6, 1e-5, 1.25e-7), "automatic", 128, 300),
-    Provider("deepseek-chat", Price(2.8e-7, 4.2e-7, 2.8e-8), "automatic", 64, 7200),
+    Provider("deepseek-chat", Price(2.8e-7, 4.2e-7, 2.8e-8), "automatic", 64, 7200, least=64),
     Provider("claude-sonnet-4-5", Price(3e-6, 1.5e-5, 3e-7, 3.75e-6), "markers", 1, 300),
 )
 
@@ -95,7 +98,7 @@ class Upstream:
         for link in links:
             self._last_used[link] = now
         cached = alive * self.provider.step
-        return cached if cached >= min(LEAST, 16 * self.provider.step) else 0
+        return cached if cached >= self.provider.least else 0
 
     def _by_markers(self, blocks: Sequence[tuple[bytes, bool]], now: float) -> tuple[int, int]:
         links, sizes = [], []
@@ -105,7 +108,9 @@ class Upstream:
             size += len(ids) // 4
             links.append(link)
             sizes.append(size)
-        marked = [index for index, (_, mark) in enumerate(blocks) if mark and sizes[index] >= LEAST]
+        marked = [
+            index for index, (_, mark) in enumerate(blocks) if mark and sizes[index] >= self.provider.least
+        ]
         if not marked:
             return 0, 0
         near = {back for index in marked for back in range(max(0, index - LOOK_BACK + 1), index + 1)}

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Conversation
 from gateway.compression.history import History
+from gateway.compression.planner import Rates, hit_rate
 from gateway.compression.prefixes import Chain, Form, Known
 from gateway.compression.scoring import Scored
 from gateway.shapes import ParsedRequest, Price
@@ -71,6 +72,22 @@ class Past:
     known: Known
     history: History
     fixed_tokens: int  # in front of the messages, and around them
+
+    def idle_seconds(self, now: float) -> float:
+        """Since the conversation's last request; 0 when none is known."""
+        return max(0.0, now - self.known.head.at) if self.known.head else 0.0
+
+    def hit_rate(self, now: float, rates: Rates) -> float:
+        """How likely what was sent before is still in the upstream's cache; 0 when nothing was."""
+        if len(self.history.new) == len(self.conversation.messages):
+            return 0.0
+        return hit_rate(
+            self.known.sighting.hit_rate,
+            self.idle_seconds(now),
+            self.known.cold.hit_rate,
+            seen=self.history.seen,
+            discounts=rates.discounts,
+        )
 
     @property
     def generation(self) -> str:

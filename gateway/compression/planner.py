@@ -31,7 +31,7 @@ CACHE_SECONDS = 300
 # hit rate of an undisturbed agent; unseen history was sent by somebody else, or never.
 _PRIOR_HIT_RATE = 0.8
 _UNSEEN_HIT_RATE = 0.5
-_COLD_HIT_RATE = 0.1
+_COLD_HIT_RATE = 0.5  # after a pause, until this model's upstream has shown how long it remembers
 # The scored token's share of a rented machine: an H200 at $3.5 an hour and 250,000 tokens/s; two cores at
 # $0.08 an hour and 2,500 tokens/s.
 _USD_PER_SCORED_TOKEN = {"cuda": 3.9e-9, "cpu": 8.9e-9}
@@ -111,13 +111,17 @@ def turns_ahead(turns: int) -> float:
     return min(max(turns - 1, 0) * _SHARE_AHEAD, _MOST_TURNS_AHEAD)
 
 
-def hit_rate(observed: float | None, idle_seconds: float, *, seen: bool, discounts: bool) -> float:
+def hit_rate(
+    observed: float | None, idle_seconds: float, cold: float | None = None, *, seen: bool, discounts: bool
+) -> float:
     """How likely the old messages are still in the upstream's cache.
 
     Args:
         observed: The share of the prefix that earlier turns of this conversation read from the cache, as
             the upstream said; None when it has said nothing.
         idle_seconds: Since the conversation's last request.
+        cold: The share that this model's conversations read after a pause longer than CACHE_SECONDS: some
+            providers keep a prefix for minutes, some for hours. None when no pause was seen yet.
         seen: Whether that prefix went through this gateway in the form that it has now.
         discounts: Whether the model's price knows cached tokens at all.
     """
@@ -126,7 +130,9 @@ def hit_rate(observed: float | None, idle_seconds: float, *, seen: bool, discoun
     if not seen:
         return _UNSEEN_HIT_RATE
     warm = _PRIOR_HIT_RATE if observed is None else min(1.0, max(0.0, observed))
-    return warm if idle_seconds <= CACHE_SECONDS else min(warm, _COLD_HIT_RATE)
+    if idle_seconds <= CACHE_SECONDS:
+        return warm
+    return min(warm, _COLD_HIT_RATE if cold is None else cold)
 
 
 def forecast(prospect: Prospect, costs: Costs) -> Forecast:

@@ -73,7 +73,7 @@ def decode_form(data: bytes) -> Form | None:
 class Chain:
     """A conversation's names: `links[i]` stands for message i and all that the upstream reads before it."""
 
-    root: str
+    space: str  # of all conversations of this team with this model
     links: tuple[str, ...]
     sizes: tuple[int, ...]  # bytes up to and including message i
     heads: tuple[int, ...]  # messages that ended an earlier request, the latest first
@@ -81,7 +81,7 @@ class Chain:
     @property
     def head(self) -> str:
         """The name of the whole conversation as it stands."""
-        return self.links[-1] if self.links else self.root
+        return self.links[-1] if self.links else self.space
 
 
 def chain_of(conversation: Conversation, salt: bytes, space: str) -> Chain:
@@ -96,8 +96,8 @@ def chain_of(conversation: Conversation, salt: bytes, space: str) -> Chain:
         space: Model, surface and mode: what shares no cache has no common names.
     """
     fixed = _canonical(conversation.fixed) if conversation.fixed else b""
-    link = hmac.digest(salt, space.encode("utf-8", "surrogatepass") + b"\0" + fixed, "sha256")
-    root, size = link[:16].hex(), len(fixed)
+    name = hmac.digest(salt, space.encode("utf-8", "surrogatepass"), "sha256")
+    link, size = hashlib.sha256(name + fixed).digest(), len(fixed)
     links: list[str] = []
     sizes: list[int] = []
     for message in conversation.messages:
@@ -106,7 +106,7 @@ def chain_of(conversation: Conversation, salt: bytes, space: str) -> Chain:
         size += len(data)
         links.append(link[:16].hex())
         sizes.append(size)
-    return Chain(root, tuple(links), tuple(sizes), tuple(_heads(conversation.messages)))
+    return Chain(name[:16].hex(), tuple(links), tuple(sizes), tuple(_heads(conversation.messages)))
 
 
 def _heads(messages: Sequence[Message]) -> list[int]:
@@ -188,6 +188,7 @@ class Known:
     head: Head | None
     head_at: int = -1  # the message that ended the request which `head` is about
     sighting: Sighting = Sighting(None)
+    cold: Sighting = Sighting(None)  # of all conversations with this model, after a pause
 
 
 class PrefixStore:
@@ -206,8 +207,8 @@ class PrefixStore:
         heads = [chain.links[index] for index in chain.heads[:_HEADS]]
         keys = [_form_key("", link) for link in chain.links]
         wanted = [key for key in keys if key not in self._front]
-        asked = [f"c:{head}" for head in heads] + [f"u:{head}" for head in heads] + wanted
-        answers = await self._store.get_many(asked) if asked else []
+        asked = [f"i:{chain.space}", *(f"c:{head}" for head in heads), *(f"u:{head}" for head in heads)]
+        cold, *answers = await self._store.get_many([*asked, *wanted])
         head, sighting, head_at = None, Sighting(None), -1
         for index, data, seen in zip(chain.heads, answers, answers[len(heads) :], strict=False):
             head = _decode_head(data)
@@ -221,7 +222,7 @@ class PrefixStore:
         else:
             answers = answers[2 * len(heads) :]
         self._take(wanted, answers)
-        return Known(tuple(map(self._front.get, keys)), head, head_at, sighting)
+        return Known(tuple(map(self._front.get, keys)), head, head_at, sighting, _decode_sighting(cold))
 
     async def fix(
         self, chain: Chain, generation: str, forms: Mapping[int, Form], head: Head
@@ -243,6 +244,12 @@ class PrefixStore:
     async def note(self, head: str, sighting: Sighting) -> None:
         """Remembers what the upstream said about the request that ended at `head`."""
         await self._store.set_many({f"u:{head}": sighting.encode()}, TTL_SECONDS)
+
+    async def note_cold(self, space: str, hit_rate: float) -> None:
+        """Remembers what was still cached after a pause, for all conversations with this model."""
+        before = _decode_sighting((await self._store.get_many([f"i:{space}"]))[0]).hit_rate
+        rate = hit_rate if before is None else 0.8 * before + 0.2 * hit_rate
+        await self._store.set_many({f"i:{space}": Sighting(round(rate, 4)).encode()}, TTL_SECONDS)
 
     def _take(self, keys: Sequence[str], answers: Sequence[bytes | None]) -> None:
         for key, data in zip(keys, answers, strict=True):

@@ -118,7 +118,6 @@ class Reformer:
         return lambda text: self.counts.count_now([text], job.counter)[0]
 
     def _decide(self, job: Job, past: Past, old: Mapping[int, Form], new: Measured) -> Decision:
-        history, head = past.history, past.known.head
         first_free = min((i for i, form in old.items() if form.free), default=None)
         untouched = [form for i, form in old.items() if first_free is None or i < first_free]
         sizes = Sizes(
@@ -130,10 +129,8 @@ class Reformer:
             new_free=new.free_tokens,
         )
         rates = rates_of(job.price)
-        idle = self.clock() - head.at if head else 0.0
-        observed = past.known.sighting.hit_rate
-        now = hit_rate(observed, idle, seen=history.seen, discounts=rates.discounts) if old else 0.0
-        later = hit_rate(observed, 0.0, seen=True, discounts=rates.discounts)
+        now = past.hit_rate(self.clock(), rates)
+        later = hit_rate(past.known.sighting.hit_rate, 0.0, seen=True, discounts=rates.discounts)
         seed = past.chain.links[past.chain.heads[-1]] if past.chain.heads else ""
         speed = self.scores.expected_seconds(4000)
         return decide(
@@ -144,7 +141,7 @@ class Reformer:
                 scoring_price(self.engine.device),
                 scored_per_second=1000 / speed if speed else 0.0,
             ),
-            Ahead(turns_ahead(history.turns), now, later),
+            Ahead(turns_ahead(past.history.turns), now, later),
             job.limit,
         )
 

@@ -9,7 +9,7 @@ from gateway.chat.conversation import Path
 from gateway.chat.rebuild import rebuild_body
 from gateway.chat.validation import find_damage
 from gateway.compression.job import Job, Outcome, Past, at_work
-from gateway.compression.planner import LEAST_CACHED_TOKENS, hit_rate, rates_of
+from gateway.compression.planner import LEAST_CACHED_TOKENS, rates_of
 from gateway.compression.prefixes import Form, Head, PrefixStore
 from gateway.shapes import CacheState, Compressed, Status
 
@@ -99,11 +99,7 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
     sent = [i for i in range(len(past.conversation.messages)) if i not in history.new]
     original = past.fixed_tokens + sum(outcome.forms[i].tokens_before for i in sent) if sent else 0
     same, broken = _prefix(past, outcome, sent)
-    discounts = rates_of(job.price).discounts
-    idle = now - past.known.head.at if past.known.head else 0.0
-    rate = (
-        hit_rate(past.known.sighting.hit_rate, idle, seen=history.seen, discounts=discounts) if sent else 0.0
-    )
+    rate = past.hit_rate(now, rates_of(job.price))
     status: Status = "applied" if body is not job.request.body else "skipped"
     if outcome.failure:
         status = "failed-open"
@@ -122,7 +118,8 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
         timings=dict(job.watch.steps),
         tokens_would_be=after if audit else None,
         compacted=outcome.compacted and not audit,
-        conversation="" if audit else past.chain.head,
+        conversation="" if audit else f"{past.chain.head}:{past.chain.space}",
+        idle_seconds=past.idle_seconds(now),
         prefix_tokens=original if audit else same,
         prefix_original_tokens=original,
         prefix_hit_rate=rate if original >= LEAST_CACHED_TOKENS else 0.0,

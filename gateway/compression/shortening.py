@@ -17,7 +17,7 @@ from compressor.engine.protocol import ScoringEngine
 from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import sort_messages
 from gateway.compression.job import Job, Past, Watch, at_work
-from gateway.compression.planner import LEAST_CACHED_TOKENS
+from gateway.compression.planner import CACHE_SECONDS, LEAST_CACHED_TOKENS
 from gateway.compression.prefixes import Chain, PrefixStore, Sighting, chain_of
 from gateway.compression.reforming import Reformer
 from gateway.compression.score_cache import ScoreCache, team_salt
@@ -95,12 +95,15 @@ class Shortener:
             return
         expected = compressed.prefix_tokens * usage.input_tokens / compressed.tokens_after
         seen = min(1.0, usage.cached_input_tokens / expected) if expected > 0 else 0.0
+        head, _, space = compressed.conversation.partition(":")
         before = compressed.observed_hit_rate
-        # A prefix that had gone cold, or that we broke, says nothing of a warm one.
-        if compressed.broken_prefix_tokens or (seen == 0 and compressed.prefix_hit_rate < 0.5):
-            seen = before if before is not None else seen
-        rate = seen if before is None else (before + seen) / 2
-        await self._prefixes.note(compressed.conversation, Sighting(round(rate, 4)))
+        # A prefix that we broke says nothing of one that was left alone.
+        if compressed.idle_seconds > CACHE_SECONDS and not compressed.compacted:
+            await self._prefixes.note_cold(space, seen)
+        elif compressed.prefix_hit_rate > 0 and not compressed.compacted:
+            before = seen if before is None else (before + seen) / 2
+        if before is not None:
+            await self._prefixes.note(head, Sighting(round(before, 4)))
 
     async def close(self) -> None:
         """Drops scoring that goes on in the background. Engine and store are the caller's to close."""

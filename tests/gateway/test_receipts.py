@@ -67,7 +67,7 @@ def test_a_broken_prefix_is_charged_and_may_cost_more_than_it_saves() -> None:
     )
     usage = Usage(9_000, 0, 9_000, cache_reported=True)
     receipt = write_receipt(exchange(done, TENTH_PRICE), usage)
-    assert receipt.counterfactual_usd == pytest.approx(9_000 * 3e-7 + 2_000 * 3.75e-6)
+    assert receipt.counterfactual_usd == pytest.approx(10_000 * 3e-7 + 1_000 * 3.75e-6)
     assert receipt.saved_usd < -0.02
     assert receipt.broken_prefix_tokens == 9_000
 

@@ -152,6 +152,24 @@ async def test_a_compaction_is_deliberate_told_and_final(cache: Cache) -> None:
     assert done[-1].tokens_after < 0.8 * done[-1].tokens_before
 
 
+async def test_how_long_an_upstream_remembers_is_learned_from_its_bills(cache: Cache) -> None:
+    """After a pause a compaction is free where the cache has gone cold, and dear where it has not."""
+    outcomes = {}
+    for model, remembers in (("forgetful", 0.0), ("faithful", 1.0)):
+        for seed in range(6):
+            compacted = False
+            for turn, raw in enumerate(growing(seed=seed, turns=9, sizes=(24,))):
+                bench = Bench(store=cache, price=TENTH_PRICE, now=1_780_000_000.0 + 20 * turn)
+                bench.now += 1200 if turn >= 8 else 0
+                messages = [{"role": "system", "content": f"Session {seed}"}, *raw["messages"]]
+                done = await bench.shorten({**raw, "model": model, "messages": messages})
+                compacted = done.compacted
+                await bench.observe(done, hit_rate=1.0 if turn < 8 else remembers)
+            outcomes[model, seed] = compacted
+    assert outcomes["forgetful", 5]
+    assert not outcomes["faithful", 5]
+
+
 async def test_an_edited_conversation_is_frozen_up_to_the_edit(cache: Cache) -> None:
     bench = Bench(store=cache, price=TENTH_PRICE)
     requests = list(growing(turns=8, sizes=(90,)))
