@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import lzma
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.engine.tokenizing import TextTokenizer
 from compressor.errors import ModelLoadFailed
+from compressor.model.calibration import calibrate
 from compressor.model.description import ModelDescription, describe_model, read_json
+from compressor.model.packing import FourBitTable, pack_linear, pack_words, unpack_linear
 from compressor.model.weights import (
     EncoderWeights,
     Floats,
@@ -32,44 +34,19 @@ from compressor.model.weights import (
 WEIGHTS_FILE = "encoder.safetensors"
 TOKENIZER_FILE = "tokenizer.json.xz"
 FORMAT = 1
-_WORD_BLOCK = 32
-LINEAR_BLOCK = 64  # the group over which OpenVINO's int8 kernels quantise activations, too
 _PARTS = ("qkv", "out", "up", "down")
-
-
-@dataclass(frozen=True, slots=True)
-class FourBitTable:
-    """Word embeddings in Q4_0 blocks, unpacked row by row as they are looked up."""
-
-    packed: NDArray[np.uint8]  # [vocabulary, hidden / 2], the even value in the low half
-    scales: NDArray[np.float16]  # [vocabulary, hidden / 32]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.packed.shape[0], 2 * self.packed.shape[1]
-
-    def rows(self, ids: NDArray[np.int32]) -> Floats:
-        """Embeddings of these tokens, [tokens, hidden]."""
-        packed = self.packed[ids]
-        values = np.empty((ids.size, self.shape[1]), np.float32)
-        values[:, 0::2] = packed & 15
-        values[:, 1::2] = packed >> 4
-        values -= 8
-        blocks = values.reshape(ids.size, -1, _WORD_BLOCK)
-        blocks *= self.scales[ids].astype(np.float32)[:, :, None]
-        return values
 
 
 def save_compact(folder: Path, out: Path, *, notes: dict[str, Any] | None = None) -> dict[str, float]:
     """Writes the Hugging Face folder's encoder to `out` in compact form, `notes` under `terse` of its config.
 
-    Returns what it cost: `megabytes`, and the mean error of embeddings and layers relative to their values.
-    Raises ModelLoadFailed when the folder is no BERT-shaped token classifier with a tokenizer.json.
+    The classifier is calibrated (`compressor/model/calibration.py`), so that scores fill the byte. Returns what
+    it cost: `megabytes`, and the mean error of embeddings and layers relative to their values. Raises ModelLoadFailed when the folder is no BERT-shaped token classifier with a tokenizer.json.
     """
     model = describe_model(folder)
     if not is_bert_shaped(model):
         raise ModelLoadFailed(f"{folder}: {model.family} has no compact form")
-    weights = read_weights(model)
+    weights, calibration = _calibrated(model, read_weights(model))
     table = pack_words(weights.words.rows(np.arange(weights.words.shape[0], dtype=np.int32)))
     tensors: dict[str, NDArray[Any]] = {"words.q": table.packed, "words.s": table.scales}
     tensors["positions"] = weights.positions.astype(np.float16)
@@ -85,7 +62,7 @@ def save_compact(folder: Path, out: Path, *, notes: dict[str, Any] | None = None
         _put_norm(tensors, f"{number}.norm1", layer.norm1)
         _put_norm(tensors, f"{number}.norm2", layer.norm2)
     tensors["classifier.w"], tensors["classifier.b"] = weights.classifier.weight, weights.classifier.bias
-    _write(out, model, tensors, notes or {})
+    _write(out, model, tensors, {**(notes or {}), "calibration": calibration})
     every = np.arange(weights.words.shape[0], dtype=np.int32)
     return {
         "megabytes": sum(path.stat().st_size for path in out.iterdir() if path.is_file()) / 1e6,
@@ -119,31 +96,6 @@ def read_tokenizer(folder: Path) -> str:
         raise ModelLoadFailed(f"{folder / TOKENIZER_FILE}: {error}") from None
 
 
-def pack_words(values: Floats) -> FourBitTable:
-    """Q4_0 of [vocabulary, hidden], as llama.cpp does it: the value farthest from 0 becomes q = 0 exactly."""
-    blocks = values.reshape(values.shape[0], -1, _WORD_BLOCK).astype(np.float64)
-    farthest = np.take_along_axis(blocks, np.abs(blocks).argmax(2)[:, :, None], 2)
-    scales = (farthest / -8).astype(np.float16)
-    divisors = np.where(scales == 0, 1, scales).astype(np.float64)
-    q = np.clip(np.rint(blocks / divisors) + 8, 0, 15).astype(np.uint8).reshape(values.shape)
-    return FourBitTable(q[:, 0::2] | (q[:, 1::2] << 4), scales[:, :, 0])
-
-
-def pack_linear(weight: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """[out, in] as int8 of the same shape and scales [out, in / 64]."""
-    blocks = weight.reshape(weight.shape[0], -1, LINEAR_BLOCK)
-    scales = (np.abs(blocks).max(2, keepdims=True) / 127).astype(np.float16)
-    divisors = np.where(scales == 0, 1, scales).astype(np.float32)
-    q = np.clip(np.rint(blocks / divisors), -127, 127).astype(np.int8)
-    return q.reshape(weight.shape), scales[:, :, 0]
-
-
-def unpack_linear(packed: NDArray[np.int8], scales: NDArray[np.float16]) -> Floats:
-    """The inverse of `pack_linear`, [out, in]."""
-    blocks = packed.reshape(packed.shape[0], -1, LINEAR_BLOCK).astype(np.float32)
-    return np.asarray((blocks * scales.astype(np.float32)[:, :, None]).reshape(packed.shape), np.float32)
-
-
 def _assemble(tensors: dict[str, NDArray[Any]], model: ModelDescription) -> EncoderWeights:
     def linear(name: str) -> Linear:
         return Linear(unpack_linear(tensors[f"{name}.q"], tensors[f"{name}.s"]), tensors[f"{name}.b"])
@@ -164,6 +116,14 @@ def _assemble(tensors: dict[str, NDArray[Any]], model: ModelDescription) -> Enco
         heads=int(model.config["num_attention_heads"]),
         epsilon=float(model.config.get("layer_norm_eps", 1e-12)),
     )
+
+
+def _calibrated(model: ModelDescription, weights: EncoderWeights) -> tuple[EncoderWeights, dict[str, float]]:
+    from tokenizers import Tokenizer
+
+    tokenizer = TextTokenizer(Tokenizer.from_file(str(model.folder / "tokenizer.json")))
+    window = model.window_tokens
+    return calibrate(weights, tokenizer, model.keep_label, (window, model.margin(window)))
 
 
 def _write(

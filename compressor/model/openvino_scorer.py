@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from compressor.engine.scorer import Running, Scored, Task, Window, pool_words
 from compressor.errors import ModelLoadFailed
-from compressor.model.compact import LINEAR_BLOCK, pack_linear
+from compressor.model.packing import LINEAR_BLOCK, pack_linear
 from compressor.model.weights import EncoderWeights, Linear, Norm
 
 _Finish = Callable[[Any], NDArray[np.float32]]
@@ -70,6 +70,15 @@ class OpenVinoScorer:
         """Hands every window to the threads."""
         finish = _mean_state if task == "embed" else self._keep_probability
         return OpenVinoBatch(windows, [self._threads.submit(self._run, w.ids, finish) for w in windows])
+
+    def log_odds(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        """Log-odds of keeping each token, one array [tokens] a window, for encoders with two labels."""
+
+        def difference(request: Any) -> NDArray[np.float32]:
+            logits = request.get_output_tensor(0).data[0]
+            return np.asarray(logits[:, self._keep] - logits[:, 1 - self._keep], np.float32)
+
+        return [self._run(window.ids, difference) for window in windows]
 
     def close(self) -> None:
         """Waits for what runs."""
