@@ -54,6 +54,10 @@ class LLMLinguaModel:
     @classmethod
     def open(cls, folder: str | Path, device: str = "cpu") -> LLMLinguaModel:
         """The token classifier in `folder` (or of a hub name), in float32. Raises ModelLoadFailed."""
+        path = Path(folder)
+        if path.is_dir() and not (path / "tokenizer_config.json").is_file():
+            # transformers would then guess a tokenizer class from the model's type, and may guess wrong.
+            raise ModelLoadFailed(f"{folder}: compat=llmlingua needs the folder's tokenizer_config.json")
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
             model = AutoModelForTokenClassification.from_pretrained(

@@ -17,7 +17,7 @@ from compressor.evaluation.datasets import (
 )
 from compressor.evaluation.readers import Reader, ReaderOptions, open_reader
 from compressor.evaluation.report import ReportHead, render
-from compressor.evaluation.rows import AnswerRow, ShortRow
+from compressor.evaluation.rows import AnswerRow, ShortRow, read_answer_rows, read_short_rows
 from compressor.evaluation.run import Answering, Progress, RunOptions, shorten_all
 from compressor.evaluation.specs import Setup, parse_spec
 from compressor.evaluation.summary import differences, summarise
@@ -67,6 +67,19 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Path:
         if options.restore:
             answers = answering.restore(short, progress)
     return write_report(options, short, answers, reader.name if reader else "", Path(tokenizer).name)
+
+
+def report_rows(options: EvaluateOptions) -> Path:
+    """The report over all rows of an earlier run, whatever its methods; nothing is loaded or asked.
+
+    Rows of several readers are not mixed: those of the last one are taken. Raises InvalidRecord.
+    """
+    short = read_short_rows(options.out / "shortened.jsonl")
+    answers = read_answer_rows(options.out / "answers.jsonl")
+    reader = answers[-1].reader if answers else ""
+    mine = [row for row in answers if row.reader == reader]
+    tokenizer = options.tokenizer or default_tokenizer(options.reader)
+    return write_report(options, short, mine, reader, Path(tokenizer).name)
 
 
 def load_datasets(options: EvaluateOptions) -> list[list[Item]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compressor.evaluation.causal import CausalModel, Surprisals
+from compressor.evaluation.searching import largest_within
 from compressor.text.tokens import TokenCounter
 
 SEGMENT_TOKENS = 200  # the reference's iterative_size
@@ -81,14 +82,9 @@ def score_segments(
 
 def fit_budget(kept: Kept, model: CausalModel, target_tokens: int, counter: TokenCounter) -> str:
     """The kept tokens as text; the lowest-scored go until it fits, so that methods meet at equal tokens."""
-    order = np.argsort(np.array(kept.scores), kind="stable")
-    low, high, best = 0, len(kept.ids), ""
-    while low <= high:
-        dropped = (low + high) // 2
-        gone = set(order[:dropped].tolist())
-        text = model.decode([token for at, token in enumerate(kept.ids) if at not in gone]).strip()
-        if counter.count(text) <= target_tokens:
-            high, best = dropped - 1, text
-        else:
-            low = dropped + 1
-    return best
+    order = np.argsort(-np.array(kept.scores), kind="stable")
+
+    def text_of(count: int) -> str:
+        return model.decode([kept.ids[at] for at in np.sort(order[:count])]).strip()
+
+    return text_of(largest_within(target_tokens, len(kept.ids), lambda n: counter.count(text_of(n))))

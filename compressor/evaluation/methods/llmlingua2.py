@@ -8,6 +8,7 @@ from compressor.compat.compress import Prepared, prepare, select
 from compressor.compat.model import LLMLinguaModel
 from compressor.compat.options import LLMLinguaOptions
 from compressor.evaluation.methods.shapes import Job, ShortText
+from compressor.evaluation.searching import largest_within
 from compressor.text.tokens import TokenCounter
 
 PERCENT_STEPS = 100  # llmlingua's rate is a whole percentile
@@ -31,13 +32,11 @@ class LLMLingua2:
         return short
 
     def _fit(self, prepared: Prepared, target_tokens: int) -> ShortText:
-        low, high, best = 1, PERCENT_STEPS, ""
-        while low <= high:
-            percent = (low + high) // 2
+        def text_of(percent: int) -> str:
+            if percent == 0:
+                return ""
             options = LLMLinguaOptions(rate=percent / PERCENT_STEPS, force_tokens=self._force)
-            text = select(prepared, options).compressed_prompt
-            if self._counter.count(text) <= target_tokens:
-                low, best = percent + 1, text
-            else:
-                high = percent - 1
-        return ShortText(best)
+            return select(prepared, options).compressed_prompt
+
+        best = largest_within(target_tokens, PERCENT_STEPS, lambda p: self._counter.count(text_of(p)))
+        return ShortText(text_of(best))

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from compressor.compress import Compressor
 from compressor.config import CompressorConfig
 from compressor.engine.protocol import ScoringEngine
-from compressor.errors import BudgetTooSmall, CompressorError
+from compressor.errors import BudgetTooSmall, CompressorError, EngineStopped, Overloaded
 from compressor.evaluation.methods.shapes import Job, ShortText
 from compressor.evaluation.methods.words import keep_best_pieces, split_sentences
 from compressor.startup import open_engine
 from compressor.text.tokens import TokenCounter
+
+WAITING_TOKENS = 100_000_000  # nobody else waits here, so nothing is ever refused
+TOGETHER = 32  # contexts in the engine at once: enough to fill a GPU's batches
+
+
+async def shorten_together(
+    shorten: Callable[[Job], Awaitable[ShortText]], jobs: Sequence[Job]
+) -> list[ShortText]:
+    """One text a job, in order, a bounded number of them at once."""
+    places = asyncio.Semaphore(TOGETHER)
+
+    async def one(job: Job) -> ShortText:
+        async with places:
+            return await shorten(job)
+
+    return list(await asyncio.gather(*(one(job) for job in jobs)))
 
 
 class Terse:
@@ -26,10 +43,7 @@ class Terse:
         self._options = dict(options)
 
     def shorten(self, jobs: Sequence[Job]) -> list[ShortText]:
-        async def all_of_them() -> list[ShortText]:
-            return list(await asyncio.gather(*(self._shorten(job) for job in jobs)))
-
-        return asyncio.run(all_of_them())
+        return asyncio.run(shorten_together(self._shorten, jobs))
 
     async def _shorten(self, job: Job) -> ShortText:
         try:
@@ -39,6 +53,8 @@ class Terse:
                 # Equal tokens come first in a comparison: the same words without their protection.
                 short = await self._compress(job, {**self._options, "protect": ()})
                 return replace(short, note="protected spans larger than the budget")
+        except (EngineStopped, Overloaded):
+            raise  # no fault of this text: the run must not go on as if it were
         except CompressorError as error:
             return ShortText(job.context, f"{type(error).__name__}: {error}")
 
@@ -61,10 +77,7 @@ class SentenceRanker:
         self._counter = counter
 
     def shorten(self, jobs: Sequence[Job]) -> list[ShortText]:
-        async def all_of_them() -> list[ShortText]:
-            return list(await asyncio.gather(*(self._shorten(job) for job in jobs)))
-
-        return asyncio.run(all_of_them())
+        return asyncio.run(shorten_together(self._shorten, jobs))
 
     async def _shorten(self, job: Job) -> ShortText:
         sentences = split_sentences(job.context)
@@ -72,6 +85,12 @@ class SentenceRanker:
         ranks = await self._engine.rank(job.question, passages)
         chosen = keep_best_pieces(sentences, [float(r) for r in ranks], job.target_tokens, self._counter)
         return ShortText(chosen)
+
+
+@lru_cache(maxsize=4)  # all of a run's methods over one encoder share it
+def shared_engine(model: str, device: str) -> ScoringEngine:
+    """Raises ModelLoadFailed."""
+    return open_engine(CompressorConfig(model=model, device=device, max_waiting_tokens=WAITING_TOKENS))
 
 
 def open_terse(options: Mapping[str, str], counter: TokenCounter, model: str, device: str) -> Terse:
@@ -83,10 +102,9 @@ def open_terse(options: Mapping[str, str], counter: TokenCounter, model: str, de
     protect = options.get("protect", "none")
     if protect != "all":  # all: the compressor's own default
         given["protect"] = () if protect == "none" else tuple(protect.split("+"))
-    engine = open_engine(CompressorConfig(model=model, device=device))
-    return Terse(Compressor(engine), counter.name, given)
+    return Terse(Compressor(shared_engine(model, device)), counter.name, given)
 
 
 def open_sentence_ranker(counter: TokenCounter, model: str, device: str) -> SentenceRanker:
     """Raises ModelLoadFailed."""
-    return SentenceRanker(open_engine(CompressorConfig(model=model, device=device)), counter)
+    return SentenceRanker(shared_engine(model, device), counter)

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from compressor.evaluation.searching import largest_within
 from compressor.text.tokens import TokenCounter
 from compressor.text.words import Words
 
@@ -34,21 +35,17 @@ def keep_best_words(
 ) -> str:
     """As many of the best-scored words as fit into the budget, in their order. Ties: the earlier word first.
 
-    `scores` has one number a word. The count is searched by bisection, since dropping a word changes how its
+    `scores` has one number a word. The number of words is searched, since dropping a word changes how its
     neighbours are tokenised.
     """
     order = np.argsort(-scores, kind="stable")
-    low, high, best = 0, len(words), ""
-    while low <= high:
-        middle = (low + high) // 2
+
+    def text_of(count: int) -> str:
         kept = np.zeros(len(words), dtype=np.bool_)
-        kept[order[:middle]] = True
-        text = join_words(words, kept)
-        if counter.count(text) <= target_tokens:
-            low, best = middle + 1, text
-        else:
-            high = middle - 1
-    return best
+        kept[order[:count]] = True
+        return join_words(words, kept)
+
+    return text_of(largest_within(target_tokens, len(words), lambda n: counter.count(text_of(n))))
 
 
 def keep_best_pieces(

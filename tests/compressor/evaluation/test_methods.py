@@ -27,6 +27,7 @@ from compressor.evaluation.methods.words import (
     split_sentences,
 )
 from compressor.evaluation.recovery import Recovery, shortest_passage
+from compressor.evaluation.searching import largest_within
 from compressor.evaluation.specs import Setup, open_method, parse_spec
 from compressor.text.tokens import TokenCounter, counter_for
 from compressor.text.words import split_words
@@ -117,6 +118,24 @@ def test_best_words_fit_and_keep_their_order(text: str, target: int) -> None:
     assert counter.count(short) <= target
     remaining = iter("".join(text.split()))
     assert all(c in remaining for c in "".join(short.split()))
+
+
+@given(st.lists(st.integers(0, 9), min_size=0, max_size=80), st.integers(-1, 300))
+def test_largest_within_is_the_largest(steps: list[int], limit: int) -> None:
+    costs = [0, *np.cumsum(steps).tolist()]
+    expected = max((n for n, cost in enumerate(costs) if cost <= limit), default=0)
+    assert largest_within(limit, len(steps), costs.__getitem__) == expected
+
+
+def test_largest_within_needs_few_tries() -> None:
+    asked: list[int] = []
+
+    def cost(count: int) -> int:
+        asked.append(count)
+        return count + count % 7
+
+    assert largest_within(333, 5000, cost) in (330, 331, 332, 333)
+    assert len(asked) < 10
 
 
 def test_best_pieces_skips_what_does_not_fit() -> None:

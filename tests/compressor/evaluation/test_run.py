@@ -74,6 +74,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         return FakeEngine()
 
     monkeypatch.setattr(ours, "open_engine", open_fake)
+    ours.shared_engine.cache_clear()
 
 
 @pytest.fixture

@@ -1,0 +1,123 @@
+"""Every method at equal tokens on four question sets: `python -m benchmarks.bench_quality DATA READER OUT …`.
+
+DATA is a folder with nq10docs, squad2dev, korquad and multihop as `qa_dev_NAME.jsonl.gz` or `NAME.jsonl`;
+READER a Hugging Face folder of a causal language model. It reads the answers and scores for LLMLingua,
+LongLLMLingua and Selective-Context, unless --causal names another. --classifier is a folder of our encoder as
+a token classifier, for LLMLingua-2's algorithm with the same weights. A run that was stopped goes on from the
+rows in OUT; `--report` renders what is there without asking anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from compressor.evaluation.evaluate import EvaluateOptions, evaluate, report_rows
+from compressor.evaluation.readers import ReaderOptions
+
+SETS = ("nq10docs", "squad2dev", "korquad", "multihop")
+FREE = "keep=0.5+0.33+0.2"  # without the question
+ASKED = "keep=0.5+0.33+0.15"  # with it
+# In order of importance: what a lease cuts off is missing at the end, and the report says so.
+METHODS = (
+    "full",
+    "empty",
+    f"terse,{FREE}",
+    f"terse,question=yes,{ASKED}",
+    f"first,{FREE}",
+    f"sentences,{ASKED}",
+    f"terse,unit=words,{FREE}",
+    f"random,{FREE}",
+    f"terse,protect=all,{FREE}",
+)
+CAUSAL_METHODS = (f"selective-context,{FREE}", f"llmlingua,{FREE}", f"longllmlingua,{ASKED}")
+REMARKS = (
+    "rates: the question-free methods at 0.5, 0.33 and 0.2, those with the question at 0.5, 0.33 and 0.15",
+    """`terse`: the compressor's own choice of unit, nothing protected; `terse unit=words`: words
+  only; `terse protect=all`: the default protection; `terse question`: with the question""",
+    """`llmlingua2`: LLMLingua-2's algorithm (compat mode) with our encoder's weights, since
+  its own checkpoint cannot be had offline: it shows what the algorithm does, not what they know""",
+    """`llmlingua`, `longllmlingua` and `selective-context` score with the causal model named above, in
+  batches that read the kept prefix again instead of caching it: slower for one long text, faster for many""",
+)
+
+
+def find_sets(folder: Path) -> list[str]:
+    """NAME=FILE for each of the four sets. Exits when one is missing."""
+    found = []
+    for name in SETS:
+        matches = sorted([*folder.glob(f"*{name}.jsonl.gz"), *folder.glob(f"*{name}.jsonl")])
+        if not matches:
+            sys.exit(f"{folder}: no {name}.jsonl or .jsonl.gz")
+        found.append(f"{name}={matches[0]}")
+    return found
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("reader", help="folder of a causal LM, or none")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", default="default", help="our encoder")
+    parser.add_argument("--classifier", default="", help="the same weights as a token classifier folder")
+    parser.add_argument("--causal", default="", help="default: the reader")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--limit", type=int, default=150)
+    parser.add_argument("--slow-limit", type=int, default=50, help="for LLMLingua and its kin")
+    parser.add_argument(
+        "--trained-on", default="", help="comma-separated sets: only held-back documents of these"
+    )
+    parser.add_argument("--tokenizer", default="", help="of the budget, without a reader")
+    parser.add_argument("--restore", type=int, default=0)
+    parser.add_argument("--report", action="store_true", help="only render the rows in OUT")
+    return parser.parse_args()
+
+
+def show(what: str, done: int, total: int) -> None:
+    print(f"{perf_counter() - START:7.1f} s  {what}: {done}/{total}", flush=True)
+
+
+def main() -> None:
+    given = parse_arguments()
+    methods = list(METHODS)
+    asked = given.reader != "none"
+    causal = given.causal or (given.reader if asked else "")
+    if given.classifier:
+        methods.append(f"llmlingua2,model={given.classifier},{FREE}")
+    if causal:
+        methods += [f"{method},limit={given.slow_limit}" for method in CAUSAL_METHODS]
+    options = EvaluateOptions(
+        data=tuple(find_sets(given.data)),
+        methods=tuple(methods),
+        out=given.out,
+        limit=given.limit,
+        trained_on=tuple(name for name in given.trained_on.split(",") if name),
+        reader=f"hf:{given.reader}" if asked else "",
+        reader_options=ReaderOptions(device=given.device),
+        restore=given.restore,
+        tokenizer=given.tokenizer,
+        device=given.device,
+        causal=causal,
+        model=given.model,
+        title="Quality: every method at equal tokens" if asked else "Quality without a reader",
+        command=shlex.join(
+            ["python", "-m", "benchmarks.bench_quality", *(Path(a).name for a in sys.argv[1:])]
+        ),
+        remarks=REMARKS,
+    )
+    if given.report:
+        print(report_rows(options))
+    else:
+        given.out.mkdir(parents=True, exist_ok=True)
+        print(evaluate(options, show))
+
+
+START = perf_counter()
+
+if __name__ == "__main__":
+    main()
