@@ -31,7 +31,6 @@ CACHE_SECONDS = 300
 # hit rate of an undisturbed agent; unseen history was sent by somebody else, or never.
 _PRIOR_HIT_RATE = 0.8
 _UNSEEN_HIT_RATE = 0.5
-_COLD_HIT_RATE = 0.5  # after a pause, until this model's upstream has shown how long it remembers
 # The scored token's share of a rented machine: an H200 at $3.5 an hour and 250,000 tokens/s; two cores at
 # $0.08 an hour and 2,500 tokens/s.
 _USD_PER_SCORED_TOKEN = {"cuda": 3.9e-9, "cpu": 8.9e-9}
@@ -132,7 +131,8 @@ def hit_rate(
     warm = _PRIOR_HIT_RATE if observed is None else min(1.0, max(0.0, observed))
     if idle_seconds <= CACHE_SECONDS:
         return warm
-    return min(warm, _COLD_HIT_RATE if cold is None else cold)
+    # Not known: taken for warm, so that the first pause disturbs nothing and shows what the upstream does.
+    return warm if cold is None else min(warm, cold)
 
 
 def forecast(prospect: Prospect, costs: Costs) -> Forecast:

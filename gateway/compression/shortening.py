@@ -90,20 +90,19 @@ class Shortener:
 
     async def observe(self, compressed: Compressed, usage: Usage) -> None:
         """Learns from the upstream's usage how well this conversation's prefix is cached. Never raises."""
-        told = usage.cache_reported and not usage.estimated and compressed.tokens_after > 0
-        if not told or not compressed.conversation or compressed.prefix_tokens < LEAST_CACHED_TOKENS:
+        if not compressed.conversation or usage.estimated or not usage.cache_reported:
             return
-        expected = compressed.prefix_tokens * usage.input_tokens / compressed.tokens_after
-        seen = min(1.0, usage.cached_input_tokens / expected) if expected > 0 else 0.0
         head, _, space = compressed.conversation.partition(":")
-        before = compressed.observed_hit_rate
-        # A prefix that we broke says nothing of one that was left alone.
-        if compressed.idle_seconds > CACHE_SECONDS and not compressed.compacted:
-            await self._prefixes.note_cold(space, seen)
-        elif compressed.prefix_hit_rate > 0 and not compressed.compacted:
-            before = seen if before is None else (before + seen) / 2
-        if before is not None:
-            await self._prefixes.note(head, Sighting(round(before, 4)))
+        rate = compressed.observed_hit_rate
+        expected = compressed.prefix_tokens * usage.input_tokens / max(1, compressed.tokens_after)
+        if compressed.prefix_tokens >= LEAST_CACHED_TOKENS and expected > 0:
+            seen = min(1.0, usage.cached_input_tokens / expected)
+            if compressed.idle_seconds > CACHE_SECONDS:
+                await self._prefixes.note_cold(space, seen)
+            elif compressed.prefix_hit_rate > 0:
+                rate = seen if rate is None else (rate + seen) / 2
+        if rate is not None:
+            await self._prefixes.note(head, Sighting(round(rate, 4)))
 
     async def close(self) -> None:
         """Drops scoring that goes on in the background. Engine and store are the caller's to close."""

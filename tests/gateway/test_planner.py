@@ -157,7 +157,7 @@ def test_hit_rates() -> None:
     assert hit_rate(0.9, 10, seen=True, discounts=False) == 0.0
     assert hit_rate(0.9, 10, seen=True, discounts=True) == 0.9
     assert hit_rate(7.0, 10, seen=True, discounts=True) == 1.0
-    assert hit_rate(0.9, 3600, seen=True, discounts=True) == 0.5
+    assert hit_rate(0.9, 3600, seen=True, discounts=True) == 0.9
     assert hit_rate(0.9, 3600, 0.0, seen=True, discounts=True) == 0.0
     assert hit_rate(0.9, 3600, 0.8, seen=True, discounts=True) == 0.8
     assert hit_rate(0.0, 3600, seen=True, discounts=True) == 0.0

@@ -156,7 +156,7 @@ async def test_how_long_an_upstream_remembers_is_learned_from_its_bills(cache: C
     """After a pause a compaction is free where the cache has gone cold, and dear where it has not."""
     outcomes = {}
     for model, remembers in (("forgetful", 0.0), ("faithful", 1.0)):
-        for seed in range(6):
+        for seed in range(2):
             compacted = False
             for turn, raw in enumerate(growing(seed=seed, turns=9, sizes=(24,))):
                 bench = Bench(store=cache, price=TENTH_PRICE, now=1_780_000_000.0 + 20 * turn)
@@ -166,8 +166,8 @@ async def test_how_long_an_upstream_remembers_is_learned_from_its_bills(cache: C
                 compacted = done.compacted
                 await bench.observe(done, hit_rate=1.0 if turn < 8 else remembers)
             outcomes[model, seed] = compacted
-    assert outcomes["forgetful", 5]
-    assert not outcomes["faithful", 5]
+    assert outcomes["forgetful", 1]
+    assert not outcomes["faithful", 1]
 
 
 async def test_an_edited_conversation_is_frozen_up_to_the_edit(cache: Cache) -> None:
