@@ -1,0 +1,123 @@
+"""Real gateways, real Redis, real processes: not a micro-dollar over, nothing leaked, books that agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.with_redis.load import (
+    BillingUpstream,
+    Clients,
+    Gateway,
+    Orders,
+    account_of,
+    billing_upstream,
+    calibrate,
+    end_all_leases,
+    gateways,
+    most_of,
+    settled,
+)
+from tests.with_redis.server import RedisServer
+
+COVERED = 20
+MIX = ("ok", "fail", "leave", "stream", "fail", "leave")
+
+
+@dataclass
+class Setting:
+    """Three gateways on one Redis, and a provider that counts."""
+
+    running: list[Gateway]
+    upstream: BillingUpstream
+    redis: RedisServer
+
+    @property
+    def urls(self) -> list[str]:
+        return [gateway.url for gateway in self.running]
+
+    @property
+    def most(self) -> int:
+        """Micro-USD that one request may cost."""
+        return most_of(self.upstream)
+
+    def key(self, team: str) -> str:
+        """A key of a new team whose budget covers so many requests for good."""
+        self.upstream.reset()
+        self.running[0].admin("/team/new", {"team_id": team, "max_budget": COVERED * self.most / 1e6})
+        return str(self.running[0].admin("/key/generate", {"team_id": team})["key"])
+
+    def booked(self, team: str) -> dict[str, int]:
+        """Micro-USD in the books, per model; each gateway has a model of its own."""
+        rows = self.running[0].admin("/usage", by="model", team=team)["rows"]
+        return {str(row["model"]): round(row["cost_usd"] * 1e6) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    folder: Path = tmp_path_factory.mktemp("load")
+    redis = RedisServer(folder)
+    try:
+        with (
+            billing_upstream(0.3) as (upstream, url),
+            gateways(folder, url, redis.url, 3) as running,
+        ):
+            calibrate(running[0], upstream)
+            yield Setting(running, upstream, redis)
+    finally:
+        redis.kill()
+
+
+def test_a_burst_is_served_as_far_as_the_budget_goes(setting: Setting) -> None:
+    key = setting.key("burst")
+    orders = [
+        Orders(setting.urls, key, 100, first=100 * n, ways=("ok", "stream"), models=("m0", "m1", "m2"))
+        for n in range(2)
+    ]
+    clients = Clients(orders)
+    clients.fire()
+    outcome = clients.outcome()
+    assert outcome.served == COVERED
+    assert outcome.statuses == {"200": COVERED, "429": 200 - COVERED}
+    settled(setting.redis, "team:burst")
+    assert setting.upstream.bill.total == COVERED * setting.most
+    assert sum(setting.booked("burst").values()) == COVERED * setting.most
+    assert account_of(setting.redis, "team:burst") == (0, 0, COVERED * setting.most)
+
+
+def test_with_failures_cancellations_and_a_gateway_that_dies(setting: Setting) -> None:
+    key, bill = setting.key("storm"), setting.upstream.bill
+    budget = COVERED * setting.most
+    orders = [
+        Orders(setting.urls, key, 100, MIX, first=100 * n, models=("m0", "m1", "m2"), patience=1.0)
+        for n in range(2)
+    ]
+    clients = Clients(orders)
+    clients.fire()
+    for _ in range(COVERED // 2):
+        assert setting.upstream.seen.acquire(timeout=20)
+    killed = setting.running.pop()
+    killed.kill()
+    outcome = clients.outcome()
+    assert outcome.statuses["429"] > 0
+    assert bill.total <= budget
+    settled(setting.redis, "team:storm", but_for_leases=True)
+    end_all_leases(setting.redis)
+
+    booked = setting.booked("storm")
+    for model in ("m0", "m1"):
+        assert booked.get(model, 0) == bill.micro_usd(model)
+    assert booked.get("m2", 0) <= bill.micro_usd("m2")  # what the dead one had no time to book
+    # Another request notices the leases that are over; nothing is held and the rest can be spent.
+    rest = (budget - sum(booked.values())) // setting.most
+    clients = Clients([Orders(setting.urls, key, 60, models=("m0", "m1"))])
+    clients.fire()
+    assert clients.outcome().served == rest
+    settled(setting.redis, "team:storm")
+    running, held, spent = account_of(setting.redis, "team:storm")
+    assert (running, held) == (0, 0)
+    assert spent == sum(setting.booked("storm").values()) <= budget
+    assert budget - spent < setting.most
