@@ -10,6 +10,7 @@ from compressor.shapes import PROTECTABLE, Shortened
 from compressor.text.choice import Passage, shorten_passages
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Message, Path
+from gateway.chat.validation import same_json
 from gateway.compression.prefixes import Form
 from gateway.compression.score_cache import Scores
 from gateway.shapes import Segment
@@ -17,6 +18,9 @@ from policies import Policy, rule_for
 
 # A form that saves less than this share of its message is not worth the loss: the message goes whole.
 _LEAST_SAVED = 0.02
+
+
+Parts = list[tuple[Segment, int]]  # segments of one message, each with its tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,13 @@ class Measured:
     def free_tokens(self) -> int:
         """Tokens that may be shortened."""
         return sum(n for segment, n in zip(self.segments, self.tokens, strict=True) if not segment.protected)
+
+    def by_message(self) -> dict[int, Parts]:
+        """The segments of each message, with their sizes."""
+        grouped: dict[int, Parts] = {}
+        for segment, tokens in zip(self.segments, self.tokens, strict=True):
+            grouped.setdefault(segment.message, []).append((segment, tokens))
+        return grouped
 
     def free(self) -> list[tuple[Segment, int]]:
         """The segments that may be shortened, and their sizes."""
@@ -90,22 +101,25 @@ def _shorten(passages: Sequence[Passage], target: int, counter: TokenCounter) ->
         return shorten_passages(passages, target + error.short_by, counter)
 
 
-def make_form(
-    message: Message, index: int, measured: Measured, chosen: Mapping[tuple[Path, int], Shortened]
-) -> Form:
-    """How one message is sent, given what was chosen for its segments (none: whole)."""
+def make_form(message: Message, parts: Parts, chosen: Mapping[tuple[Path, int], Shortened]) -> Form:
+    """How one message is sent, given what was chosen for its segments (nothing: whole).
+
+    A string that would become empty, or JSON that would not be the same JSON any more, stays whole: an
+    upstream refuses the one and a tool's reader the other.
+    """
     pieces: dict[Path, list[tuple[Segment, int]]] = {}
-    for segment, tokens in zip(measured.segments, measured.tokens, strict=True):
-        if segment.message == index:
-            pieces.setdefault(segment.path, []).append((segment, tokens))
-    before = sum(tokens for parts in pieces.values() for _, tokens in parts)
-    free = sum(tokens for parts in pieces.values() for segment, tokens in parts if not segment.protected)
+    for segment, tokens in parts:
+        pieces.setdefault(segment.path, []).append((segment, tokens))
+    before = sum(tokens for _, tokens in parts)
+    free = sum(tokens for segment, tokens in parts if not segment.protected)
     after = before
     cuts = []
     for position, slot in enumerate(message.slots):
-        parts = pieces.get(slot.path, [])
-        bounds, saved = _bounds(parts, chosen)
-        if saved > 0 and bounds != (0, len(slot.text)):
+        bounds, saved = _bounds(pieces.get(slot.path, []), chosen)
+        if saved <= 0 or bounds == (0, len(slot.text)):
+            continue
+        text = "".join([slot.text[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)])
+        if text.strip() and same_json(slot.text, text):
             cuts.append((position, len(slot.text), bounds))
             after -= saved
     if before - after < _LEAST_SAVED * free:

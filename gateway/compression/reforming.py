@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,12 +55,12 @@ class Reformer:
 
         Trouble with scoring leaves new messages whole. Raises Unavailable then if the policy is fail-closed.
         """
-        history, messages = past.history, past.conversation.messages
+        history = past.history
         passed = [*history.small, *history.unseen]
         earlier = await self._measure(job, past.conversation, passed)
         new = await self._measure(job, past.conversation, history.new)
-        old = {**history.forms, **{i: make_form(messages[i], i, earlier, {}) for i in passed}}
-        fresh = {i: make_form(messages[i], i, new, {}) for i in history.new}
+        old = {**history.forms, **_whole_forms(past.conversation, passed, earlier)}
+        fresh = _whole_forms(past.conversation, history.new, new)
         decision = self._decide(job, past, old, new)
         job.watch.lap("plan")
         if decision.choice == "as-is":
@@ -76,14 +77,14 @@ class Reformer:
         finally:
             job.watch.lap("score")
         big = sum(len(segment.text) for segment, _ in measured.free()) > INLINE_CHARACTERS
-        shortened = await at_work(
+        shortened, notes = await at_work(
             big, _choose_forms, past.conversation, indices, measured, scored, decision.plan.target, job
         )
         job.watch.lap("choose")
         compacted = any(shortened[i].cuts for i in indices if i in old)
         return Outcome(
             {**old, **fresh, **shortened},
-            decision.plan,
+            replace(decision.plan, steps=(*decision.plan.steps, *notes)),
             past.chain.head if compacted else past.generation,
             scored,
             compacted=compacted,
@@ -176,14 +177,22 @@ def _choose_forms(
     scored: Scored,
     target: int,
     job: Job,
-) -> dict[int, Form]:
+) -> tuple[dict[int, Form], list[str]]:
+    """The chosen forms, and why some texts stayed whole although they should not have."""
     texts = [segment.text for segment, _ in measured.free()]
     relevance = scored.relevance or [None] * len(texts)
     judged = [Judged(scores, asked) for scores, asked in zip(scored.scores, relevance, strict=True)]
     chosen = choose(measured, dict(zip(texts, judged, strict=True)), target, job.policy, job.counter)
+    parts = measured.by_message()
     forms = {}
     for index in indices:
-        form = make_form(conversation.messages[index], index, measured, chosen)
+        form = make_form(conversation.messages[index], parts.get(index, []), chosen)
         # One decision a message: what was looked at and left whole is not looked at again.
         forms[index] = replace(form, free=0) if chosen else form
-    return forms
+    reasons = Counter(shortened.note for shortened in chosen.values() if shortened.note)
+    return forms, [f"stayed whole, {count} texts: {reason}" for reason, count in sorted(reasons.items())]
+
+
+def _whole_forms(conversation: Conversation, indices: Sequence[int], measured: Measured) -> dict[int, Form]:
+    parts = measured.by_message()
+    return {i: make_form(conversation.messages[i], parts.get(i, []), {}) for i in indices}

@@ -291,3 +291,26 @@ async def test_embeddings_are_counted_and_never_touched() -> None:
     assert done.body is request.body
     assert (done.status, done.skip_reason) == ("off", "surface")
     assert done.tokens_after > 1000
+
+
+async def test_no_message_becomes_empty() -> None:
+    bench = Bench()
+    bench.with_policy(protect=(), keep=0.1, trigger_tokens=50)
+    turns = [turn for number in range(60) for turn in agent_turn(number, "nothing")]
+    turns += agent_turn(99, long_text(40))
+    done = await bench.shorten({"model": "gpt-4o-mini", "messages": turns})
+    assert done.status == "applied"
+    assert all(message["content"] for message in messages_of(done))
+
+
+async def test_json_results_stay_json() -> None:
+    rows = [{"id": n, "name": f"item {n}", "note": long_text(4), "ok": n % 2 == 0} for n in range(60)]
+    bench = Bench()
+    bench.with_policy(keep=0.4)
+    turns = agent_turn(1, orjson.dumps(rows).decode())
+    done = await bench.shorten({"model": "gpt-4o-mini", "messages": turns})
+    result = orjson.loads(messages_of(done)[1]["content"])
+    assert [(row["id"], row["ok"], list(row)) for row in result] == [
+        (row["id"], row["ok"], list(row)) for row in rows
+    ]
+    assert done.status == "applied"
