@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,7 +11,7 @@ import aiohttp
 from gateway.chat.request import rename_model
 from gateway.config import Config, ModelConfig, UpstreamConfig
 from gateway.errors import NotFound
-from gateway.shapes import ParsedRequest
+from gateway.shapes import ParsedRequest, Usage
 from gateway.upstream.base import Upstream, UpstreamCall, UpstreamReply
 from gateway.upstream.headers import to_upstream
 from gateway.upstream.litellm_bridge import LitellmUpstream
@@ -33,6 +33,7 @@ class Sent:
     model: ModelConfig
     upstream: str
     attempts: int
+    additional: Callable[[], Usage] | None = None  # what further calls were billed, at the end
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from policies.planning import draw_of
 from tests.support.chat_bodies import chat, long_text, rag
 from tests.support.fake_upstream import FakeUpstream, Script, fake_upstream
 from tests.support.live_gateway import LiveGateway, live_gateway
+from tests.support.waiting import recent, until
 
 YAML = """
 upstreams: {up: {base_url: "%(url)s", api_key: sk-upstream}}
@@ -46,28 +45,6 @@ def said(text: str, **more: Any) -> Script:
         **more,
     }
     return Script(headers={"content-type": "application/json"}, body=orjson.dumps(body))
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    waiting = asyncio.new_event_loop()
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        waiting.run_until_complete(asyncio.sleep(0.02))
-    waiting.close()
-
-
-def recent(folder: Path) -> list[dict[str, Any]]:
-    """The latest receipts, read by another process's eyes."""
-
-    async def read() -> list[dict[str, Any]]:
-        stores = open_local(folder / "terse.db")
-        try:
-            return list(await stores.ledger.recent(limit=1000))
-        finally:
-            await stores.close()
-
-    return asyncio.run(read())
 
 
 def evidence(folder: Path, name: str = "") -> Evidence:
@@ -131,7 +108,7 @@ def test_the_original_is_sent_too_and_booked(tmp_path: Path) -> None:
         assert upstream.seen[0].json["messages"] != body["messages"] == upstream.seen[1].json["messages"]
         assert upstream.seen[1].headers["authorization"] == "Bearer sk-upstream"
         until(lambda: len(recent(tmp_path)) == 2)
-    shadow, own = recent(tmp_path)
+    shadow, own = sorted(recent(tmp_path), key=lambda entry: entry["outcome"] == "ok")
     assert (shadow["outcome"], own["outcome"]) == ("shadow", "ok")
     assert shadow["cost_usd"] == pytest.approx(1000e-6 + 20 * 2e-6)
     assert (shadow["counterfactual_usd"], shadow["saved_usd"]) == (0.0, -shadow["cost_usd"])

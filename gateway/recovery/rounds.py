@@ -1,0 +1,285 @@
+"""Answers the model's calls of `terse_retrieve` and lets it go on, until its answer is the client's.
+
+Chat completions only, plain and streamed. The client sees one answer: text as it comes, its own tool calls,
+one usage that is the sum of all rounds. Where the model calls our tool and the client's at once, the client's
+calls go out and ours is dropped: an upstream wants results for all of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from compressor.engine.protocol import ScoringEngine
+from gateway.accounting.usage import read_usage
+from gateway.chat.event_stream import DONE, EventSplitter, write_event
+from gateway.errors import UpstreamBroke
+from gateway.exchange import Admitted
+from gateway.recovery.recall import recall
+from gateway.recovery.streams import StreamEditor
+from gateway.recovery.tool import NAME, Call, Offer, name_of, next_round, offer
+from gateway.recovery.vault import Vault
+from gateway.shapes import Usage
+from gateway.stores.base import Hold
+from gateway.upstream.base import ReplyBody, UpstreamReply
+from gateway.upstream.directory import Outgoing, Sent
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from gateway.services import Live
+
+# Rounds in which the model may call the tool; then it has to answer.
+MOST_ROUNDS = 3
+_ANSWER_TOKENS = 2000  # of one call's result, for the reservation; recall.RETURNED_CHARACTERS at most
+
+
+class Recovery:
+    """One a process."""
+
+    def __init__(self, vault: Vault, engine: ScoringEngine, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter
+
+        self.vault = vault
+        self.engine = engine
+        self.calls = Counter(
+            "terse_recovery_calls_total",
+            "Calls of terse_retrieve by the model, by result: answered, limit, mixed",
+            ("policy", "result"),
+            registry=registry,
+        )
+
+    async def send(self, admitted: Admitted, outgoing: Outgoing, live: Live) -> Sent:
+        """As `Directory.send`; with the tool where the policy offers it. Raises GatewayError as that does."""
+        offered = offer(admitted.request, admitted.compressed, admitted.match.policy)
+        if offered is None:
+            return await live.directory.send(outgoing, admitted.model)
+        await self.vault.put(admitted.caller.team.name, offered.originals)
+        headers = [(name, value) for name, value in outgoing.headers if name != "accept-encoding"]
+        outgoing = replace(outgoing, body=orjson.dumps(offered.raw), wire=None, headers=headers)
+        sent = await live.directory.send(outgoing, admitted.model)
+        if sent.reply.status != 200:
+            return sent
+        rounds = Rounds(self, admitted, live, outgoing, offered, sent.reply)
+        body: ReplyBody = StreamedRounds(rounds) if sent.reply.event_stream else PlainRounds(rounds)
+        return replace(sent, reply=replace(sent.reply, body=body), additional=rounds.additional)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """The rounds of one request, so far."""
+
+    recovery: Recovery
+    admitted: Admitted
+    live: Live
+    outgoing: Outgoing
+    offered: Offer
+    reply: UpstreamReply
+    count: int = 1
+    usages: list[Mapping[str, Any]] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the model may still call the tool."""
+        return self.count <= MOST_ROUNDS
+
+    async def go_on(self, text: str, calls: list[Call]) -> UpstreamReply:
+        """Answers the calls and asks again. Raises GatewayError: a spent budget, a broken upstream."""
+        await self.reply.body.close()
+        team = self.admitted.caller.team.name
+        originals = await self._originals(team)
+        answers = [await recall(call.query, originals, self.recovery.engine) for call in calls]
+        self.tell("answered", len(calls))
+        self.offered.raw.update(
+            next_round(self.offered.raw, text, calls, answers, last=self.count == MOST_ROUNDS)
+        )
+        await self._admit(len(calls))
+        self.count += 1
+        outgoing = replace(self.outgoing, body=orjson.dumps(self.offered.raw))
+        sent = await self.live.directory.send(outgoing, self.admitted.model)
+        self.reply = sent.reply
+        if self.reply.status != 200:
+            status = self.reply.status
+            await self.reply.body.close()
+            raise UpstreamBroke(f"the upstream answered {status} after {NAME} had been called")
+        return self.reply
+
+    def tell(self, result: str, count: int = 1) -> None:
+        """Counts calls of the tool."""
+        self.recovery.calls.labels(self.admitted.match.policy.name, result).inc(count)
+
+    def note(self, usage: object) -> None:
+        """Takes down the usage of one round."""
+        if isinstance(usage, dict):
+            self.usages.append(usage)
+
+    def total(self) -> dict[str, Any] | None:
+        """The usage of all rounds together, as the upstream writes it; None when it said nothing."""
+        return added(self.usages) if self.usages else None
+
+    def additional(self) -> Usage:
+        """What the rounds after the first were billed, and the output of those before the last."""
+        read = [read_usage(usage, "chat") for usage in self.usages]
+        return Usage(
+            input_tokens=sum(usage.input_tokens for usage in read[1:]),
+            cached_input_tokens=sum(usage.cached_input_tokens for usage in read[1:]),
+            cache_write_tokens=sum(usage.cache_write_tokens for usage in read[1:]),
+            output_tokens=sum(usage.output_tokens for usage in read[:-1]),
+        )
+
+    async def close(self) -> None:
+        """Gives connection and holds back; the request's own hold is settled for all rounds. Never raises."""
+        await self.reply.body.close()
+        while self.holds:
+            await self.live.admission.release(self.holds.pop())
+
+    async def _originals(self, team: str) -> list[str]:
+        """From the vault, under the team's key; what is gone from there, from the request itself."""
+        given = self.offered.originals
+        names = [self.recovery.vault.name_of(team, text) for text in given]
+        kept = await self.recovery.vault.get(team, names)
+        return [text if text is not None else own for text, own in zip(kept, given, strict=True)]
+
+    async def _admit(self, calls: int) -> None:
+        """Every round is held for like a request of its own."""
+        admitted = self.admitted
+        tokens = admitted.compressed.tokens_after + self.count * calls * _ANSWER_TOKENS
+        compressed = replace(admitted.compressed, tokens_after=tokens)
+        hold = await self.live.admission.admit(
+            admitted.caller, admitted.match, admitted.request, compressed, admitted.price
+        )
+        self.holds.append(hold)
+
+
+@dataclass(slots=True)
+class PlainRounds:
+    """The body of a plain reply: all rounds are over before its first byte."""
+
+    rounds: Rounds
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield await self.read()
+
+    async def read(self) -> bytes:
+        """The answer as one completion; the upstream's very bytes when the tool was not called."""
+        rounds = self.rounds
+        said = ""
+        while True:
+            body = await rounds.reply.body.read()
+            try:
+                value = orjson.loads(body)
+                message = value["choices"][0]["message"]
+                ours, others = _split(message.get("tool_calls") or [])
+            except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+                return body  # no completion: the client's to judge
+            rounds.note(value.get("usage"))
+            if ours and not others and rounds.may_go_on:
+                text = message.get("content") or ""
+                said += text
+                await rounds.go_on(text, ours)
+                continue
+            if rounds.count == 1 and not ours:
+                return body
+            return orjson.dumps(self._finished(value, message, said, ours, others))
+
+    async def close(self) -> None:
+        """As ReplyBody."""
+        await self.rounds.close()
+
+    def _finished(
+        self, value: dict[str, Any], message: dict[str, Any], said: str, ours: list[Call], others: list[Any]
+    ) -> dict[str, Any]:
+        if ours:
+            self.rounds.tell("mixed" if others else "limit", len(ours))
+            message["tool_calls"] = others
+            if not others:
+                del message["tool_calls"]
+                value["choices"][0]["finish_reason"] = "stop"
+        if said or (ours and not others):
+            message["content"] = said + (message.get("content") or "")
+        total = self.rounds.total()
+        if total is not None:
+            value["usage"] = total
+        return value
+
+
+@dataclass(slots=True)
+class StreamedRounds:
+    """The body of a streamed reply: each round's text goes on as it comes."""
+
+    rounds: Rounds
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        rounds = self.rounds
+        editor = StreamEditor()
+        while True:
+            splitter = EventSplitter()
+            async for chunk in rounds.reply.body:
+                for event in splitter.feed(chunk):
+                    for part in editor.take(event):
+                        yield part
+            editor.close()
+            rounds.note(editor.usage)
+            if not editor.calls or editor.others or not rounds.may_go_on or editor.finish is None:
+                break
+            await rounds.go_on(editor.text, editor.calls)
+            editor = StreamEditor(editor.id)
+        for part in self._ending(editor):
+            yield part
+
+    async def read(self) -> bytes:
+        """All events joined."""
+        return b"".join([chunk async for chunk in self])
+
+    async def close(self) -> None:
+        """As ReplyBody."""
+        await self.rounds.close()
+
+    def _ending(self, editor: StreamEditor) -> list[bytes]:
+        """Finish reason, usage and `[DONE]`, as far as the upstream came to them."""
+        parts = []
+        if editor.calls:
+            self.rounds.tell("mixed" if editor.others else "limit", len(editor.calls))
+        total = self.rounds.total()
+        if editor.finish is not None:
+            finish = editor.finish
+            if editor.calls and not editor.others:
+                finish["choices"][0]["finish_reason"] = "stop"
+            # Without a usage chunk of its own the figures ride here, so that the books have them.
+            if total is not None and not self.rounds.offered.wants_usage:
+                finish["usage"] = total
+            parts.append(write_event(finish))
+            if total is not None and self.rounds.offered.wants_usage:
+                parts.append(write_event({**finish, "choices": [], "usage": total}))
+        if editor.done:
+            parts.append(DONE)
+        return parts
+
+
+def added(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Usage objects summed, key by key, at every depth."""
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for key, value in usage.items():
+            if isinstance(value, dict):
+                before = total.get(key)
+                total[key] = added([before, value]) if isinstance(before, dict) else dict(value)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                total[key] = (total.get(key) or 0) + value
+            else:
+                total.setdefault(key, value)
+    return total
+
+
+def _split(parts: list[Any]) -> tuple[list[Call], list[Any]]:
+    """Calls of our tool, and those of the client's."""
+    ours = [
+        Call(str(part.get("id") or ""), part["function"].get("arguments") or "")
+        for part in parts
+        if name_of(part) == NAME
+    ]
+    return ours, [part for part in parts if name_of(part) != NAME]

@@ -1,0 +1,126 @@
+"""Originals, encrypted in the cache for a while; each team can read its own and nobody else's.
+
+Every team has a key of its own (HKDF-SHA-256 of the gateway's), and the team and the name of a text are bound
+into the ciphertext (AES-256-GCM's associated data): a text copied under another team's name does not open.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.config import Secret
+from gateway.stores.base import Cache
+
+TTL_SECONDS = 3600
+KEY_BYTES = 32
+_NONCE_BYTES = 12  # what AES-GCM takes
+_NAME_LENGTH = 32  # hex digits: 128 bits
+_REMEMBERED = 10_000  # texts whose storing need not be repeated yet, some 100 bytes each
+_LARGEST_TEXT = 16 * 1024 * 1024  # characters of one text; more is not kept
+
+
+def read_key(secret: Secret | None) -> bytes:
+    """The 32 bytes of `TERSE_ENCRYPTION_KEY`; fresh random ones when it is not set.
+
+    Raises ValueError for anything that is not 32 bytes in base64. Fresh ones cannot read what another
+    process, or this one before its restart, has stored: such a text counts as gone.
+    """
+    if secret is None:
+        return os.urandom(KEY_BYTES)
+    try:
+        key = base64.b64decode(secret.reveal(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError("TERSE_ENCRYPTION_KEY: expected 32 bytes in base64 (openssl rand -base64 32)")
+    return key
+
+
+class Vault:
+    """Keeps texts by name. Losing one costs the model its answer from the original, never a request."""
+
+    def __init__(self, cache: Cache, key: bytes) -> None:
+        self._cache = cache
+        self._key = key
+        self._team_keys: OrderedDict[str, tuple[AESGCM, bytes]] = OrderedDict()
+        self._stored: OrderedDict[str, float] = OrderedDict()  # full name -> when, on the monotonic clock
+
+    def name_of(self, team: str, text: str) -> str:
+        """The name of a text: depends on team and text, and tells nothing about either without the key."""
+        _, salt = self._team(team)
+        return hmac.digest(salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:_NAME_LENGTH]
+
+    async def put(self, team: str, texts: Sequence[str]) -> list[str]:
+        """Stores the texts for an hour and gives their names."""
+        names = [self.name_of(team, text) for text in texts]
+        now = time.monotonic()
+        items = {}
+        for name, text in zip(names, texts, strict=True):
+            place = _place(team, name)
+            # Half of its time is left at least: a conversation's every turn brings the same texts again.
+            if now - self._stored.get(place, -TTL_SECONDS) < TTL_SECONDS / 2 or len(text) > _LARGEST_TEXT:
+                continue
+            items[place] = self._seal(team, name, text)
+            self._stored[place] = now
+            self._stored.move_to_end(place)
+        while len(self._stored) > _REMEMBERED:
+            self._stored.popitem(last=False)
+        if items:
+            await self._cache.set_many(items, TTL_SECONDS)
+        return names
+
+    async def get(self, team: str, names: Sequence[str]) -> list[str | None]:
+        """The texts of this team under these names; None: gone, another team's, or tampered with."""
+        if not names:
+            return []
+        sealed = await self._cache.get_many([_place(team, name) for name in names])
+        return [
+            None if data is None else self._open(team, name, data)
+            for name, data in zip(names, sealed, strict=True)
+        ]
+
+    def _seal(self, team: str, name: str, text: str) -> bytes:
+        cipher, _ = self._team(team)
+        nonce = os.urandom(_NONCE_BYTES)
+        data = zlib.compress(text.encode("utf-8", "surrogatepass"), 1)
+        return nonce + cipher.encrypt(nonce, data, _bound(team, name))
+
+    def _open(self, team: str, name: str, data: bytes) -> str | None:
+        cipher, _ = self._team(team)
+        try:
+            plain = cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound(team, name))
+            return zlib.decompress(plain).decode("utf-8", "surrogatepass")
+        except (InvalidTag, ValueError, zlib.error):
+            return None
+
+    def _team(self, team: str) -> tuple[AESGCM, bytes]:
+        known = self._team_keys.get(team)
+        if known is None:
+            about = b"terse originals\0" + team.encode("utf-8", "surrogatepass")
+            derived = HKDF(SHA256(), 2 * KEY_BYTES, salt=None, info=about).derive(self._key)
+            known = self._team_keys[team] = AESGCM(derived[:KEY_BYTES]), derived[KEY_BYTES:]
+            if len(self._team_keys) > _REMEMBERED:
+                self._team_keys.popitem(last=False)
+        return known
+
+
+def _place(team: str, name: str) -> str:
+    """The key in the cache: a team's name may hold anything."""
+    return f"o:{hashlib.sha256(team.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}:{name}"
+
+
+def _bound(team: str, name: str) -> bytes:
+    return f"{name}\0{team}".encode("utf-8", "surrogatepass")
