@@ -22,6 +22,7 @@ from gateway.api import (
     metrics,
     models,
     responses,
+    retrieve,
 )
 from gateway.api.answering import Answering
 from gateway.api.error_response import error_response
@@ -96,6 +97,7 @@ def _routes() -> list[BaseRoute]:
         *embeddings.routes,
         *models.routes,
         *compress.routes,
+        *retrieve.routes,
         *health.routes,
         *metrics.routes,
         *admin.routes,

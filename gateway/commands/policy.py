@@ -21,7 +21,11 @@ from policies.errors import ConfigurationError, PolicyError
 
 REFUSED = 1  # exit code: the file has mistakes (2 is typer's: the command line has)
 
-policy = typer.Typer(no_args_is_help=True, help="Check, explain and try out the rules of terse.yaml.")
+policy = typer.Typer(
+    no_args_is_help=True,
+    help="Check, explain and try out the rules of terse.yaml.",
+    epilog="Example: terse policy check terse.yaml",
+)
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The configuration, usually terse.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

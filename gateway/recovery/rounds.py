@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # Rounds in which the model may call the tool; then it has to answer.
 MOST_ROUNDS = 3
+_MOST_NAMES = 50  # in one header, 33 bytes each: proxies bound a header at 4 or 8 KB
 _ANSWER_TOKENS = 2000  # of one call's result, for the reservation; recall.RETURNED_CHARACTERS at most
 
 
@@ -57,7 +58,7 @@ class Recovery:
         offered = offer(admitted.request, admitted.compressed, admitted.match.policy)
         if offered is None:
             return await live.directory.send(outgoing, admitted.model)
-        await self.vault.put(admitted.caller.team.name, offered.originals)
+        names = await self.vault.put(admitted.caller.team.name, offered.originals)
         headers = [(name, value) for name, value in outgoing.headers if name != "accept-encoding"]
         outgoing = replace(outgoing, body=orjson.dumps(offered.raw), wire=None, headers=headers)
         sent = await live.directory.send(outgoing, admitted.model)
@@ -65,7 +66,9 @@ class Recovery:
             return sent
         rounds = Rounds(self, admitted, live, outgoing, offered, sent.reply)
         body: ReplyBody = StreamedRounds(rounds) if sent.reply.event_stream else PlainRounds(rounds)
-        return replace(sent, reply=replace(sent.reply, body=body), additional=rounds.additional)
+        told = ("x-terse-retrieve", ",".join(names[:_MOST_NAMES]))
+        reply = replace(sent.reply, body=body, headers=[*sent.reply.headers, told])
+        return replace(sent, reply=reply, additional=rounds.additional)
 
 
 @dataclass(slots=True)

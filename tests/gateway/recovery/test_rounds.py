@@ -13,6 +13,7 @@ import openai
 import orjson
 import pytest
 
+from gateway.config import Secret
 from gateway.recovery.rounds import MOST_ROUNDS, added
 from gateway.recovery.tool import DEFINITION, NAME
 from gateway.settings import Settings
@@ -339,3 +340,26 @@ def test_usages_are_added_at_every_depth() -> None:
         "b": None,
         "d": {"x": 3, "y": 3},
     }
+
+
+def test_the_client_can_read_the_original_and_other_teams_cannot(tmp_path: Path) -> None:
+    keys = Settings(data_dir=str(tmp_path), master_key=Secret("sk-master"))
+    with fake_upstream() as upstream, live_gateway(upstream, YAML, settings=keys) as running:
+        master = {"authorization": "Bearer sk-master"}
+        with running.client() as client:
+            made = [
+                client.post("/key/generate", json={"team_id": team}, headers=master).json()["key"]
+                for team in ("search", "ads")
+                if client.post("/team/new", json={"team_id": team}, headers=master).status_code == 200
+            ]
+            own, other = ({"authorization": f"Bearer {key}"} for key in made)
+            body = rag()
+            name = client.post("/v1/chat/completions", json=body, headers=own).headers["x-terse-retrieve"]
+            whole = client.get(f"/v1/retrieve/{name}", headers=own)
+            assert whole.json() == {"hash": name, "content": body["messages"][1]["content"], "whole": True}
+            part = client.get(
+                f"/v1/retrieve/{name}", params={"query": "Invoice Rotterdam"}, headers=own
+            ).json()
+            assert "Invoice 4711" in part["content"] and not part["whole"]
+            assert client.get(f"/v1/retrieve/{name}", headers=other).status_code == 404
+            assert client.get(f"/v1/retrieve/{name}").status_code == 401
