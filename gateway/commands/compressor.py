@@ -105,3 +105,7 @@ def _load_app(config: CompressorConfig) -> Any:
     from gateway.compression.compressor_server import create_compressor_app
 
     return create_compressor_app(open_engine(config))
+
+
+if __name__ == "__main__":
+    typer.run(serve)

@@ -53,6 +53,9 @@ class RemoteEngine:
             raise ValueError("no URL of a compressor")
         self._headers = {"x-terse-deadline-ms": str(deadline_ms)} if deadline_ms else {}
         self._watch: asyncio.Task[None] | None = None
+        self._first: asyncio.Task[None] | None = (
+            None  # the first round of questions, which all calls wait for
+        )
         self._closed = False
 
     @property
@@ -69,9 +72,10 @@ class RemoteEngine:
         """Asks every process for its health and keeps doing so. Raises EngineStopped when none is ready."""
         if self._closed:
             raise EngineStopped("the engine is closed")
-        if self._watch is None:
-            self._watch = asyncio.create_task(self._keep_asking())
-        await asyncio.gather(*(self._ask(process) for process in self._processes))
+        started = self._first is not None
+        await self._first_round()
+        if started:
+            await self._ask_all()
         if not any(process.health.ready for process in self._processes):
             raise EngineStopped(self.health().detail)
 
@@ -130,8 +134,7 @@ class RemoteEngine:
         """The body and headers of a good answer; raises what the engine over there raised."""
         if self._closed:
             raise EngineStopped("the engine is closed")
-        if self._watch is None:
-            await self.connect()
+        await self._first_round()
         tried: list[_Process] = []
         while True:
             process = self._choose(tried)
@@ -171,7 +174,17 @@ class RemoteEngine:
     async def _keep_asking(self) -> None:
         while True:
             await asyncio.sleep(_HEALTH_SECONDS)
-            await asyncio.gather(*(self._ask(process) for process in self._processes))
+            await self._ask_all()
+
+    async def _first_round(self) -> None:
+        """Makes sure that every process was asked once; all calls wait for the same questions."""
+        if self._first is None:
+            self._first = asyncio.create_task(self._ask_all())
+            self._watch = asyncio.create_task(self._keep_asking())
+        await asyncio.shield(self._first)
+
+    async def _ask_all(self) -> None:
+        await asyncio.gather(*(self._ask(process) for process in self._processes))
 
     async def _ask(self, process: _Process) -> None:
         """Brings one process's health and fingerprint up to date."""
