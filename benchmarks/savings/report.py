@@ -40,7 +40,8 @@ def write_report(
     head = [
         "# Savings, net of prompt caches",
         "",
-        f"{command}; {machine}, {seconds:.0f} s, tiktoken {version('tiktoken')}. {_engine_of(arguments.engine)}",
+        f"{command}; {machine}, {seconds:.0f} s, tiktoken {version('tiktoken')}.",
+        _engine_of(arguments.engine),
         "",
         *_METHOD,
         "",

@@ -21,8 +21,8 @@ _STEP = re.compile(r"^### (thought|action|observation)\n", re.MULTILINE)
 _ROLE = re.compile(r"^<(user|assistant|tool)> ", re.MULTILINE)
 
 AGENT_SYSTEM = (
-    "You are an autonomous programmer working in a shell. Think, then call the tool `bash` with one command at "
-    "a time. Read files before you edit them, keep edits small, run the tests, and submit when they pass. "
+    "You are an autonomous programmer working in a shell. Think, then call the tool `bash` with one command "
+    "at a time. Read files before you edit them, keep edits small, run the tests, and submit when they pass. "
 ) * 8
 AIRLINE_SYSTEM = (
     "You are an agent of an airline's customer service. Follow the policy: ask for user and reservation id, "
@@ -87,7 +87,7 @@ def _steps_of(text: str) -> list[tuple[str, str]]:
 
 
 def log_agents(data: Path, count: int, seed: int) -> list[Conversation]:
-    """Agents that read logs and JSON of APIs: real texts, arranged into conversations of 12 to 30 tool calls."""
+    """Agents that read logs and JSON of APIs: real texts, in conversations of 12 to 30 tool calls."""
     draw = random.Random(seed)
     rows = rows_of(data, "raw_text_logs_json_tools")
     texts = [
@@ -201,7 +201,7 @@ def meetings(data: Path, count: int, seed: int) -> list[Conversation]:
 
 
 def _gaps(count: int, draw: random.Random, mean: float) -> tuple[float, ...]:
-    """Seconds before each request: exponential; one in thirty is a coffee break, after which caches are cold."""
+    """Seconds before each request: exponential; one in thirty is a break of 20 minutes more."""
     return tuple(draw.expovariate(1 / mean) + (1200 if draw.random() < 1 / 30 else 0) for _ in range(count))
 
 
