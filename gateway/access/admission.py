@@ -181,13 +181,31 @@ class Admission:
                     code="store_unavailable",
                     headers={"retry-after": "1"},
                 ) from None
-            self.decided_alone += 1
-            return self._local.reserve(replace(hold, local=True), int(self._clock()))
+            return await self._reserve_alone(hold)
         except asyncio.CancelledError:
             asking.add_done_callback(lambda asked: self._give_up(hold, asked))
             raise
         self._remember(hold.accounts, hold.shares)
         return hold
+
+    async def _reserve_alone(self, hold: Hold) -> Hold:
+        """Decides in this process. For a minute it goes on from what it last heard of each budget."""
+        now = time.monotonic()
+        for account in hold.accounts:
+            known = self._shares.get(account.id)
+            if known is not None and now - known.read < LEASE_SECONDS and known.share >= 1.0:
+                await self._ledger.release(hold)
+                raise BudgetExceeded(
+                    f"The budget of {account.id.replace(':', ' ', 1)} was full when it could last be read.",
+                    headers={"retry-after": "1"},
+                )
+        try:
+            held = self._local.reserve(replace(hold, local=True), int(self._clock()))
+        except (RateLimited, BudgetExceeded):
+            await self._ledger.release(hold)
+            raise
+        self.decided_alone += 1
+        return held
 
     def _give_up(self, hold: Hold, asked: asyncio.Future[Hold]) -> None:
         """The client left while its hold was being made; whatever became of it is given back."""

@@ -117,6 +117,9 @@ class Ledger(Protocol):
     async def book(self, entry: Mapping[str, str | int | float]) -> None:
         """Adds one receipt to the books of its team, key, model, route and day, and to the log."""
 
+    async def book_many(self, entries: Sequence[Mapping[str, str | int | float]]) -> None:
+        """`book` for many, in one go."""
+
     async def totals(
         self,
         *,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Final
 
-from gateway.shapes import Receipt
+from gateway.shapes import Receipt, Usage
 
 Entry = Mapping[str, str | int | float]
 Row = dict[str, str | int | float]
@@ -24,18 +24,17 @@ COUNTED: Final = (
 )
 # Summed in micro-USD, so that the books add up to the cent whatever the order; shown in USD.
 MONEY: Final = ("cost_usd", "counterfactual_usd", "saved_usd")
+_RECEIPT_FIELDS: Final = tuple(field.name for field in fields(Receipt) if field.name != "usage")
+_USAGE_FIELDS: Final = tuple(field.name for field in fields(Usage))
 KEPT_DAYS: Final = 400  # a year and a month to compare it with
 KEPT_RECEIPTS: Final = 10_000  # a store; about 10 MB
 
 
 def entry_of(receipt: Receipt) -> Row:
     """A receipt as the flat entry that `Ledger.book` takes; the usage's fields stand beside the others."""
-    entry: Row = {}
-    for name, value in asdict(receipt).items():
-        if name == "usage":
-            entry.update(value)
-        else:
-            entry[name] = value
+    entry: Row = {name: getattr(receipt, name) for name in _RECEIPT_FIELDS}
+    for name in _USAGE_FIELDS:
+        entry[name] = getattr(receipt.usage, name)
     return entry
 
 

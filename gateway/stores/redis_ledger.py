@@ -122,6 +122,10 @@ class RedisLedger:
         ]
         await self._surely(lambda: self._link.script("book", [ROOT], args))
 
+    async def book_many(self, entries: Sequence[Mapping[str, str | int | float]]) -> None:
+        """`book` for many; the connection pipelines them."""
+        await asyncio.gather(*(self.book(entry) for entry in entries))
+
     async def totals(
         self,
         *,

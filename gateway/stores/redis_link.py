@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from hashlib import sha1
@@ -25,10 +26,12 @@ from gateway.stores.breaker import Breaker
 
 LOG = logging.getLogger(__name__)
 
-# No request waits longer than 50 ms for a Redis that does not answer. Counted in ticks, so that a loop which
-# was busy itself, and so has not looked yet, does not take its own delay for Redis's.
+# No request waits longer than 50 ms for a Redis that does not answer. It is counted in ticks of a loop that
+# looks in time: when this process is itself so busy that it comes to look late, that delay is not Redis's.
+BOUND_SECONDS: Final = 0.05
 TICK_SECONDS: Final = 0.01
-TICKS: Final = 5
+LATE_SECONDS: Final = 0.02
+LONGEST_SECONDS: Final = 1.0  # whatever the loop does
 # In flight at once, and calls in one flight: 64 scripts take Redis about 4 ms, well within the bound.
 FLIGHTS: Final = 3
 CALLS_A_FLIGHT: Final = 64
@@ -62,7 +65,10 @@ class Scripts:
 class RedisLink:
     """One lane to a Redis. Cache and ledger have one each, so that neither waits for the other's bytes."""
 
-    def __init__(self, client: Redis, scripts: Scripts, breaker: Breaker) -> None:
+    def __init__(
+        self, client: Redis, scripts: Scripts, breaker: Breaker, *, bound_seconds: float = BOUND_SECONDS
+    ) -> None:
+        self._bound = bound_seconds
         self._client = client
         self._scripts = scripts
         self._breaker = breaker
@@ -127,7 +133,7 @@ class RedisLink:
             pipe.execute_command(*words)
         self.round_trips += 1
         try:
-            replies = await within_bound(pipe.execute(raise_on_error=False))
+            replies = await within_bound(pipe.execute(raise_on_error=False), self._bound)
         except (RedisError, OSError, TimeoutError) as error:
             self._count_failure(error)
             gone = StoreGone("Redis does not answer.")
@@ -169,21 +175,26 @@ def fail(calls: Sequence[tuple[tuple[Word, ...], asyncio.Future[Any]]], error: S
             future.set_exception(error)
 
 
-async def within_bound(work: Awaitable[Any]) -> Any:
-    """Its result. Raises TimeoutError after the bound, as Redis sees it: our own busy loop does not count."""
+async def within_bound(work: Awaitable[Any], bound: float = BOUND_SECONDS) -> Any:
+    """Its result. Raises TimeoutError when Redis lets a loop that looks in time wait for too long."""
     task = asyncio.ensure_future(work)
+    counted = total = 0.0
     try:
-        for _ in range(TICKS):
+        while counted < bound and total < max(bound, LONGEST_SECONDS):
+            begin = time.monotonic()
             done, _pending = await asyncio.wait({task}, timeout=TICK_SECONDS)
             if done:
                 return task.result()
+            took = time.monotonic() - begin
+            total += took
+            counted += took if took < LATE_SECONDS else 0.0
     except asyncio.CancelledError:
         task.cancel()
         raise
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
         await task
-    raise TimeoutError(f"no answer in {TICK_SECONDS * TICKS * 1000:.0f} ms")
+    raise TimeoutError(f"no answer in {total * 1000:.0f} ms")
 
 
 def connect(url: str) -> Redis:
@@ -193,7 +204,7 @@ def connect(url: str) -> Redis:
         scheme.replace("valkey", "redis") + separator + rest,
         # A pooled connection may have died with the server's restart: one try on a new one, no waiting.
         retry=Retry(NoBackoff(), 1),
-        socket_connect_timeout=TICK_SECONDS * TICKS,
+        socket_connect_timeout=None,  # whoever asks has a bound of its own
         socket_timeout=None,
         max_connections=64,
         protocol=2,

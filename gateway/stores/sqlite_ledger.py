@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -79,9 +80,13 @@ class SqliteLedger:
 
     async def book(self, entry: Mapping[str, str | int | float]) -> None:
         """Adds one receipt; a receipt with the same request id is booked once."""
-        self._booked += 1
-        trim = self._booked % TRIM_EVERY == 1
-        await self._database.run(lambda db: _book(db, entry, trim=trim))
+        await self.book_many([entry])
+
+    async def book_many(self, entries: Sequence[Mapping[str, str | int | float]]) -> None:
+        """`book` for many, in one transaction."""
+        trim = self._booked // TRIM_EVERY != (self._booked + len(entries)) // TRIM_EVERY or not self._booked
+        self._booked += len(entries)
+        await self._database.run(lambda db: _book(db, entries, trim=trim))
 
     async def totals(
         self,
@@ -151,18 +156,24 @@ def _write_charges(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
     db.executemany(ADD_CHARGE, [(c.account, c.window, c.slot, c.micro_usd, c.tokens) for c in charges])
 
 
-def _book(db: sqlite3.Connection, entry: Mapping[str, str | int | float], *, trim: bool) -> None:
-    request_id = entry.get("request_id") or None
-    added = db.execute(
-        "INSERT OR IGNORE INTO receipts (request_id, team, entry) VALUES (?, ?, ?)",
-        (request_id, str(entry.get("team", "")), orjson.dumps(dict(entry))),
-    )
-    if added.rowcount == 0:
-        return
-    key, sums = row_key(entry), figures(entry)
-    db.executemany(ADD_FIGURE, [(*key, figure, amount) for figure, amount in sums.items()])
-    for account in (f"team:{key[1]}", f"key:{key[2]}"):
-        db.execute(ADD_TOTAL, (account, sums.get("cost_usd", 0)))
+def _book(db: sqlite3.Connection, entries: Sequence[Mapping[str, str | int | float]], *, trim: bool) -> None:
+    sums: Counter[tuple[str, ...]] = Counter()
+    totals: Counter[str] = Counter()
+    for entry in entries:
+        request_id = entry.get("request_id") or None
+        added = db.execute(
+            "INSERT OR IGNORE INTO receipts (request_id, team, entry) VALUES (?, ?, ?)",
+            (request_id, str(entry.get("team", "")), orjson.dumps(dict(entry))),
+        )
+        if added.rowcount == 0:
+            continue
+        key, amounts = row_key(entry), figures(entry)
+        for figure, amount in amounts.items():
+            sums[*key, figure] += amount
+        for account in (f"team:{key[1]}", f"key:{key[2]}"):
+            totals[account] += amounts.get("cost_usd", 0)
+    db.executemany(ADD_FIGURE, [(*row, amount) for row, amount in sums.items()])
+    db.executemany(ADD_TOTAL, list(totals.items()))
     if trim:
         db.execute("DELETE FROM receipts WHERE id <= (SELECT max(id) FROM receipts) - ?", (KEPT_RECEIPTS,))
         oldest = time.strftime("%Y-%m-%d", time.gmtime(time.time() - KEPT_DAYS * DAY))

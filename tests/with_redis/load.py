@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -179,9 +179,12 @@ def gateways(folder: Path, upstream: str, redis_url: str, number: int) -> Iterat
 class Gateway:
     """One `terse serve` process."""
 
-    def __init__(self, config: Path, port: int, redis_url: str, folder: Path) -> None:
+    def __init__(
+        self, config: Path, port: int, redis_url: str, folder: Path, more: Mapping[str, str] | None = None
+    ) -> None:
+        """`more` are environment variables."""
         self.url = f"http://127.0.0.1:{port}"
-        environment = {**os.environ, "REDIS_URL": redis_url, "TERSE_MASTER_KEY": MASTER}
+        environment = {**os.environ, "REDIS_URL": redis_url, "TERSE_MASTER_KEY": MASTER, **(more or {})}
         self.log = folder / f"gateway-{port}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

@@ -24,7 +24,7 @@ from gateway.stores.redis_link import RedisLink, Scripts, connect
 from gateway.stores.sqlite import Database
 from gateway.stores.sqlite_ledger import SqliteLedger
 from policies.shapes import Budget, Limits
-from tests.with_redis.conftest import MONDAY, Clock
+from tests.with_redis.conftest import MONDAY, PATIENT_SECONDS, Clock
 from tests.with_redis.server import RedisServer
 
 LEASE = 60
@@ -241,7 +241,8 @@ def test_in_redis(redis_server: RedisServer) -> None:
         with redis_server.client() as plain:
             plain.flushall()
         client = connect(redis_server.url)
-        ledger = RedisLedger(RedisLink(client, Scripts(), Breaker()), clock)
+        link = RedisLink(client, Scripts(), Breaker(), bound_seconds=PATIENT_SECONDS)
+        ledger = RedisLedger(link, clock)
 
         async def close() -> None:
             await ledger.close()
