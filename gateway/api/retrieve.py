@@ -12,7 +12,7 @@ from gateway.services import Services
 
 
 async def retrieve(request: Request) -> Response:
-    """The whole text, or with `?query=` its passages for that. Raises NotFound, for another team's text too."""
+    """The whole text, or its passages for `?query=`. Raises NotFound, for another team's text too."""
     services: Services = request.state.services
     caller = await services.live.callers.authenticate(request.headers)
     name = request.path_params["name"]
