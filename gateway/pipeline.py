@@ -34,7 +34,7 @@ async def answer(received: Received, services: Services) -> Answer:
     admitted = Admitted(received, request, caller, match, model, price, compressed, hold)
     settlement = Settlement(services, live, admitted)
     try:
-        sent = await live.directory.send(outgoing(admitted), model)
+        sent = await services.recovery.send(admitted, outgoing(admitted), live)
         return await settlement.receive(sent)
     except BaseException as error:
         await settlement.fail(error)

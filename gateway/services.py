@@ -17,6 +17,7 @@ from compressor.startup import open_engine
 from compressor.text.tokens import counter_for
 from gateway.access.admission import Admission
 from gateway.access.callers import Callers
+from gateway.accounting.bookkeeping import Bookkeeper
 from gateway.accounting.prices import Prices
 from gateway.compression.remote_engine import RemoteEngine
 from gateway.compression.shortening import Shortener
@@ -24,6 +25,8 @@ from gateway.config import CompressorSettings, Config, ModelConfig
 from gateway.quality.alerting import webhook_alert
 from gateway.quality.guard import QualityGuard
 from gateway.quality.measures import QualityMetrics
+from gateway.recovery.rounds import Recovery
+from gateway.recovery.vault import Vault, read_key
 from gateway.reloading import Reloader, reloading
 from gateway.settings import Settings
 from gateway.shapes import Price
@@ -62,6 +65,8 @@ class Services:
     session: aiohttp.ClientSession
     metrics: Metrics
     quality: QualityGuard
+    recovery: Recovery
+    books: Bookkeeper
     live: Live
     metrics_directory: str = ""
     reloader: Reloader | None = None
@@ -97,6 +102,8 @@ async def open_services(
             stack.push_async_callback(engine.close)
         stores = open_stores(settings, config)
         stack.push_async_callback(stores.close)
+        books = Bookkeeper(stores.ledger, metrics.failed)
+        stack.push_async_callback(books.close)
         session = await stack.enter_async_context(open_session())
         # The same on every replica, and unknown to whoever reads the store.
         secret = settings.master_key.reveal().encode() if settings.master_key else b""
@@ -109,8 +116,19 @@ async def open_services(
         quality = QualityGuard(
             stores, engine, QualityMetrics(metrics.registry), lambda: services.live.config.policies, alert
         )
+        vault = Vault(stores.cache, read_key(settings.encryption_key))
         services = Services(
-            settings, stores, engine, shortener, session, metrics, quality, live, metrics_directory
+            settings=settings,
+            stores=stores,
+            engine=engine,
+            shortener=shortener,
+            session=session,
+            metrics=metrics,
+            quality=quality,
+            recovery=Recovery(vault, engine, metrics.registry),
+            books=books,
+            live=live,
+            metrics_directory=metrics_directory,
         )
         await quality.open()
         stack.push_async_callback(quality.close)

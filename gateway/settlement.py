@@ -6,14 +6,13 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import CompressorError
 from compressor.text.tokens import TokenCounter, counter_for
-from gateway.accounting.receipts import Exchange, receipt_headers, write_receipt
+from gateway.accounting.receipts import NOTHING_USED, Exchange, receipt_headers, without, write_receipt
 from gateway.accounting.usage import UsageWatch
 from gateway.errors import GatewayError
 from gateway.exchange import Admitted, Answer
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from gateway.services import Live, Services
 
 _log = logging.getLogger(__name__)
-_RECEIPT_FIELDS = tuple(field.name for field in fields(Receipt) if field.name != "usage")
-_USAGE_FIELDS = tuple(field.name for field in fields(Usage))
 _EITHER_ZLIB_OR_GZIP = 47
 _CLIENT_CLOSED = 499  # nginx's status for a client that left; no client ever sees it
 
@@ -120,8 +117,9 @@ class Settlement:
                 await self._sent.reply.body.close()
             receipt = self._write()
             await self._settle(receipt)
-            await self._services.shortener.observe(self._admitted.compressed, receipt.usage)
-            await self._services.stores.ledger.book(entry_of(receipt))
+            own = without(receipt.usage, self._additional)
+            await self._services.shortener.observe(self._admitted.compressed, own)
+            self._services.books.add(receipt)
             self._services.quality.observe(self._admitted, receipt, self._sample, self._live)
             self._services.metrics.record(receipt, self._attempts)
             log_receipt(receipt, self._attempts)
@@ -159,6 +157,7 @@ class Settlement:
             upstream_ms=(now - self._forwarded) * 1000,
             first_byte_ms=(self._first_byte - started) * 1000 if self._first_byte else 0.0,
             outcome=self.outcome,
+            additional=self._additional,
         )
         return write_receipt(exchange, self._usage())
 
@@ -181,6 +180,11 @@ class Settlement:
         ]
 
     @property
+    def _additional(self) -> Usage:
+        told = self._sent.additional if self._sent else None
+        return told() if told is not None else NOTHING_USED
+
+    @property
     def _attempts(self) -> int:
         return self._sent.attempts if self._sent else 0
 
@@ -192,11 +196,3 @@ def _counter_of(name: str) -> TokenCounter | None:
         return counter_for(name)
     except CompressorError:  # a tokenizer that is not there: usage is estimated by the letter
         return None
-
-
-def entry_of(receipt: Receipt) -> Mapping[str, str | int | float]:
-    """The receipt as the flat record of the books."""
-    usage = receipt.usage
-    entry = {name: getattr(receipt, name) for name in _RECEIPT_FIELDS}
-    entry.update((name, getattr(usage, name)) for name in _USAGE_FIELDS)
-    return entry

@@ -17,6 +17,8 @@ from gateway.shapes import Surface
 
 _log = logging.getLogger(__name__)
 # Proxies that buffer an event stream would hold its first words back; nginx obeys the first of these.
+# Most answers of a cache or a small model are here by then; watching costs as much as a tenth of the rest.
+_WATCH_AFTER_SECONDS = 0.02
 _STREAM_HEADERS = [(b"x-accel-buffering", b"no"), (b"cache-control", b"no-cache")]
 
 
@@ -76,8 +78,13 @@ class _Client:
 
     def __init__(self, receive: Receive) -> None:
         self.left = False
+        self._receive = receive
         self._task = asyncio.current_task()
-        self._watch: asyncio.Future[Message] = asyncio.ensure_future(receive())
+        self._watch: asyncio.Future[Message] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._start)
+
+    def _start(self) -> None:
+        self._watch = asyncio.ensure_future(self._receive())
         self._watch.add_done_callback(self._gone)
 
     def _gone(self, watch: asyncio.Future[Message]) -> None:
@@ -87,8 +94,11 @@ class _Client:
 
     def stop(self) -> None:
         """From here on nobody is cancelled."""
-        self._watch.remove_done_callback(self._gone)
-        self._watch.cancel()
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.remove_done_callback(self._gone)
+            self._watch.cancel()
+            self._watch = None
 
 
 async def _send_whole(send: Send, answered: Answer) -> None:

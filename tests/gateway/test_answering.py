@@ -47,8 +47,7 @@ def test_client_that_leaves_while_waiting_ends_the_upstream_call(
 ) -> None:
     upstream.then(Script(hang=True))
     connection = raw_request(gateway, "/v1/chat/completions", chat_bodies.body(chat_bodies.chat()))
-    while not upstream.seen:
-        time.sleep(0.01)
+    assert upstream.arrived()
     left_at = time.monotonic()
     connection.close()
     assert upstream.client_left()

@@ -63,6 +63,7 @@ class FakeUpstream:
         self.answer_text = ANSWER
         self.usage: dict[str, Any] | None = None  # instead of the counted one
         self._scripts: list[Script] = []
+        self._came = threading.Event()
 
     def then(self, *scripts: Script) -> None:
         """The next requests meet these scripts, in order; afterwards it answers well again."""
@@ -71,10 +72,15 @@ class FakeUpstream:
     def reset(self) -> None:
         """Forgets what it saw and what it should do."""
         self.seen.clear()
+        self._came.clear()
         self._scripts.clear()
         self.answer_text, self.usage = ANSWER, None
         while self.left.acquire(blocking=False):
             pass
+
+    def arrived(self, timeout: float = 5.0) -> bool:
+        """Whether a request arrived within `timeout` seconds since the last reset."""
+        return self._came.wait(timeout)
 
     def client_left(self, timeout: float = 5.0) -> bool:
         """Whether a client hung up on an unfinished answer within `timeout` seconds."""
@@ -83,6 +89,7 @@ class FakeUpstream:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
+        self._came.set()
         self.seen.append(Seen(request.method, request.path_qs, headers, body))
         try:
             if self._scripts:
