@@ -15,6 +15,8 @@ from compressor.compat.options import MAX_FORCE_TOKENS
 from compressor.compat.pieces import PLACEHOLDER, Family, PieceRules
 from compressor.compat.words import ScoredChunk
 from compressor.errors import ModelLoadFailed, ScoringFailed
+from compressor.model.compact import is_compact
+from compressor.model.loading import find_folder
 
 WINDOW = 512  # llmlingua's max_seq_len, special tokens included
 BATCH = 50  # llmlingua's max_batch_size
@@ -53,15 +55,23 @@ class LLMLinguaModel:
 
     @classmethod
     def open(cls, folder: str | Path, device: str = "cpu") -> LLMLinguaModel:
-        """The token classifier in `folder` (or of a hub name), in float32. Raises ModelLoadFailed."""
-        path = Path(folder)
-        if path.is_dir() and not (path / "tokenizer_config.json").is_file():
+        """The token classifier in `folder` (or of a hub name on disk, or "default"), in float32.
+
+        Raises ModelLoadFailed.
+        """
+        path = find_folder(str(folder))
+        if is_compact(path):
+            from compressor.compat.unpacked import read_unpacked
+
+            model, tokenizer = read_unpacked(path)
+            return cls(model.to(device), tokenizer, device)
+        if not (path / "tokenizer_config.json").is_file():
             # transformers would then guess a tokenizer class from the model's type, and may guess wrong.
             raise ModelLoadFailed(f"{folder}: compat=llmlingua needs the folder's tokenizer_config.json")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
             model = AutoModelForTokenClassification.from_pretrained(
-                str(folder), dtype=torch.float32, trust_remote_code=False
+                str(path), dtype=torch.float32, trust_remote_code=False
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelLoadFailed(f"{folder}: no token classifier that can be loaded: {error}") from error

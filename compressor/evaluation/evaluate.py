@@ -48,6 +48,7 @@ class EvaluateOptions:
     command: str = "terse evaluate"
     remarks: tuple[str, ...] = ()
     plots: bool = True
+    remember: bool = False  # score each text once for all rates and methods; times then mean nothing
 
 
 def evaluate(options: EvaluateOptions, progress: Progress) -> Path:
@@ -55,7 +56,7 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Path:
     datasets = load_datasets(options)
     methods = tuple(parse_spec(text) for text in options.methods)
     tokenizer = options.tokenizer or default_tokenizer(options.reader)
-    setup = Setup(counter_for(tokenizer), options.device, options.causal, options.model)
+    setup = Setup(counter_for(tokenizer), options.device, options.causal, options.model, options.remember)
     run = RunOptions(methods, options.keeps, options.limit, options.out, options.restore)
     short = shorten_all(datasets, run, setup, progress)
     reader: Reader | None = None
@@ -117,6 +118,7 @@ def write_report(
 ) -> Path:
     """`OUT/report.md`, and a plot for each data set beside it."""
     cells = summarise(short, answers)
+    totals = summarise(short, answers, together=True)
     ours = [label for label in dict.fromkeys(row.key.method for row in short) if label.startswith("terse")]
     plots: list[Path] = []
     if options.plots:
@@ -131,5 +133,5 @@ def write_report(
     head = ReportHead(options.title, reader, tokenizer, device, options.command, options.remarks)
     found = differences(short, answers, options.baseline or ours)
     path = options.out / "report.md"
-    path.write_text(render(head, cells, found, plots), encoding="utf-8")
+    path.write_text(render(head, cells, totals, found, plots), encoding="utf-8")
     return path

@@ -23,6 +23,7 @@ says so."""
 COSTS = """Means a context. Methods and the reader work in batches and a batch's time is shared equally, so
 these are throughput figures, not one caller's latency. Notes: contexts where a method could not do as
 asked."""
+DIFFERENCES = """Points, with the 95 % interval of the paired bootstrap; bold where it leaves out zero."""
 SCORE_NAMES = {
     "em": "EM",
     "f1": "F1",
@@ -62,15 +63,16 @@ def with_margin(interval: Interval | None) -> str:
 def render(
     head: ReportHead,
     cells: Mapping[CellKey, Cell],
+    totals: Mapping[CellKey, Cell],
     differences: Sequence[Difference],
     plots: Sequence[Path] = (),
 ) -> str:
-    """The whole report."""
+    """The whole report. `totals` are cells over all data sets together."""
     parts = [f"# {head.title}", render_head(head)]
     for dataset in dict.fromkeys(key[0] for key in cells):
         parts.append(render_dataset(dataset, {k: c for k, c in cells.items() if k[0] == dataset}))
     parts.extend(f"![{path.stem}]({path.name})" for path in plots)
-    parts += [render_survival(cells), render_costs(cells)]
+    parts += [render_survival(totals), render_costs(totals)]
     if differences:
         parts.append(render_differences(differences))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -153,53 +155,43 @@ def cells_of(
     return [show(cells[dataset, method, k]) if (dataset, method, k) in cells else "" for k in keeps]
 
 
-def render_survival(cells: Mapping[CellKey, Cell]) -> str:
+def render_survival(totals: Mapping[CellKey, Cell]) -> str:
     """What of the hard facts is left, over all data sets, weighted by how often they occur."""
     rows = []
-    for key, cell in cells.items():
-        dataset, method, keep = key
-        if method in ONCE:
-            continue
-        rows.append([dataset, method, f"{keep:g}", *(percent(cell.survival[kind]) for kind in PATTERNS),
-                     percent(cell.json_valid)])  # fmt: skip
-    header = ["data", "method", "keep", *PATTERNS, "JSON valid"]
+    for (_, method, keep), cell in totals.items():
+        if method not in ONCE:
+            kinds = [percent(cell.survival[kind]) for kind in PATTERNS]
+            rows.append([method, f"{keep:g}", *kinds, percent(cell.json_valid)])
+    header = ["method", "keep", *PATTERNS, "JSON valid"]
     return "\n\n".join(["## Facts that survive", SURVIVAL, table(header, rows)]) if rows else ""
 
 
-def render_costs(cells: Mapping[CellKey, Cell]) -> str:
-    """Tokens, time and memory."""
+def render_costs(totals: Mapping[CellKey, Cell]) -> str:
+    """Tokens, time and memory, over all data sets."""
     rows = []
-    for (dataset, method, keep), cell in cells.items():
+    for (_, method, keep), cell in totals.items():
         read = cell.read_seconds
         rows.append([
-            dataset, method, f"{keep:g}", f"{cell.tokens:.0f}", percent(cell.keep),
+            method, f"{keep:g}", str(cell.items), f"{cell.tokens:.0f}", percent(cell.keep),
             f"{1000 * cell.seconds:.1f}",
             "–" if read is None else f"{1000 * read:.1f}",
             "–" if read is None else f"{1000 * (cell.seconds + read):.1f}",
             f"{cell.peak_mb:.0f}", str(cell.notes) if cell.notes else "",
         ])  # fmt: skip
-    header = [
-        "data",
-        "method",
-        "keep",
-        "tokens",
-        "kept %",
-        "shorten ms",
-        "read ms",
-        "end to end ms",
-        "peak MB",
-        "notes",
-    ]
+    times = ["shorten ms", "read ms", "end to end ms"]
+    header = ["method", "keep", "contexts", "tokens", "kept %", *times, "peak MB", "notes"]
     return "\n\n".join(["## Tokens, time, memory", COSTS, table(header, rows)])
 
 
 def render_differences(differences: Sequence[Difference]) -> str:
-    """Paired differences; bold where the interval leaves out zero."""
-    rows = []
+    """Paired differences, a row for each data set and pair; bold where the interval leaves out zero."""
+    keeps = sorted({found.keep for found in differences}, reverse=True)
+    shown: dict[tuple[str, str, str], dict[float, str]] = {}
     for found in differences:
-        shown = f"{100 * found.by.mean:+.1f} [{100 * found.by.low:+.1f}, {100 * found.by.high:+.1f}]"
-        shown = f"**{shown}**" if found.by.excludes_zero else shown
-        score = SCORE_NAMES.get(found.score, found.score)
-        rows.append([found.dataset, found.method, f"{found.keep:g}", score, str(found.by.count), shown])
-    header = ["data", "methods", "keep", "score", "items", "difference, points [95 %]"]
-    return "\n\n".join(["## Paired differences", table(header, rows)])
+        text = f"{100 * found.by.mean:+.1f} [{100 * found.by.low:+.1f}, {100 * found.by.high:+.1f}]"
+        text = f"**{text}**" if found.by.excludes_zero else text
+        key = (found.dataset, found.methods, SCORE_NAMES.get(found.score, found.score))
+        shown.setdefault(key, {})[found.keep] = text
+    rows = [[*key, *(cells.get(keep, "") for keep in keeps)] for key, cells in shown.items()]
+    header = ["data", "methods", "score", *(f"{keep:g}" for keep in keeps)]
+    return "\n\n".join(["## Paired differences", DIFFERENCES, table(header, rows)])

@@ -13,6 +13,7 @@ from compressor.evaluation.methods.shapes import Method
 from compressor.text.tokens import TokenCounter
 
 if TYPE_CHECKING:
+    from compressor.engine.protocol import ScoringEngine
     from compressor.evaluation.causal import CausalModel
     from compressor.evaluation.recovery import Recovery
 
@@ -68,6 +69,7 @@ class Setup:
     device: str = "cpu"
     causal: str = ""  # folder of the causal language model, unless the method names its own
     model: str = "default"  # our encoder, unless the method names its own
+    remember: bool = False  # score each text once, whatever the rate and the method
 
 
 def open_method(spec: MethodSpec, setup: Setup) -> Method:
@@ -141,25 +143,29 @@ def open_llmlingua2(spec: MethodSpec, setup: Setup) -> Method:
     from compressor.evaluation.methods.llmlingua2 import LLMLingua2
 
     known_options(spec, "model", "force")
-    folder = spec.options.get("model")
-    if not folder:
-        raise InvalidOption("method llmlingua2 needs a token classifier: model=FOLDER")
+    folder = spec.options.get("model", setup.model)
     force = spec.options.get("force", "").replace("\\n", "\n").split("+") if "force" in spec.options else []
     return LLMLingua2(LLMLinguaModel.open(folder, setup.device), setup.counter, force)
+
+
+def engine_of(spec: MethodSpec, setup: Setup) -> ScoringEngine:
+    from compressor.evaluation.methods.ours import shared_engine
+
+    return shared_engine(spec.options.get("model", setup.model), setup.device, setup.remember)
 
 
 def open_ours(spec: MethodSpec, setup: Setup) -> Method:
     from compressor.evaluation.methods.ours import open_terse
 
     known_options(spec, "model", "unit", "protect")
-    return open_terse(spec.options, setup.counter, spec.options.get("model", setup.model), setup.device)
+    return open_terse(spec.options, setup.counter, engine_of(spec, setup))
 
 
 def open_sentences(spec: MethodSpec, setup: Setup) -> Method:
-    from compressor.evaluation.methods.ours import open_sentence_ranker
+    from compressor.evaluation.methods.ours import SentenceRanker
 
     known_options(spec, "model")
-    return open_sentence_ranker(setup.counter, spec.options.get("model", setup.model), setup.device)
+    return SentenceRanker(engine_of(spec, setup), setup.counter)
 
 
 def open_recovery(spec: MethodSpec, setup: Setup) -> Recovery | None:

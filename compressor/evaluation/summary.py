@@ -38,14 +38,20 @@ class Difference:
     """The baseline's score minus another method's, on the same items at the same rate."""
 
     dataset: str
-    method: str
+    methods: str  # "ours − theirs"
     keep: float
     score: str
     by: Interval
 
 
-def summarise(short: Sequence[ShortRow], answers: Sequence[AnswerRow]) -> dict[CellKey, Cell]:
-    """One cell for each data set, method and rate that has rows."""
+def summarise(
+    short: Sequence[ShortRow], answers: Sequence[AnswerRow], *, together: bool = False
+) -> dict[CellKey, Cell]:
+    """One cell for each data set, method and rate that has rows; `together` takes all data sets as one."""
+
+    def cell_key(key: Key) -> CellKey:
+        return ("" if together else key.dataset), key.method, key.keep
+
     groups: dict[CellKey, list[ShortRow]] = defaultdict(list)
     for row in short:
         groups[cell_key(row.key)].append(row)
@@ -55,10 +61,6 @@ def summarise(short: Sequence[ShortRow], answers: Sequence[AnswerRow]) -> dict[C
         if not answer.error:
             (restored if answer.task == RESTORE else said)[cell_key(answer.key)].append(answer)
     return {key: make_cell(rows, said[key], restored[key]) for key, rows in groups.items()}
-
-
-def cell_key(key: Key) -> CellKey:
-    return key.dataset, key.method, key.keep
 
 
 def make_cell(rows: Sequence[ShortRow], said: Sequence[AnswerRow], restored: Sequence[AnswerRow]) -> Cell:
@@ -108,16 +110,17 @@ def differences(
     """
     values: dict[CellKey, dict[str, float]] = defaultdict(dict)
     names: dict[CellKey, str] = {}
-    for answer in answers:
-        if answer.task != RESTORE and answer.scores and not answer.error:
-            name = next(iter(answer.scores))
-            values[cell_key(answer.key)][answer.key.item] = answer.scores[name]
-            names[cell_key(answer.key)] = name
-    if not values:
-        for row in short:
-            if row.kept is not None:
-                values[cell_key(row.key)][row.key.item] = float(row.kept)
-                names[cell_key(row.key)] = "kept"
+    scored = [
+        (a.key, next(iter(a.scores.items())))
+        for a in answers
+        if a.task != RESTORE and a.scores and not a.error
+    ]
+    if not scored:
+        scored = [(row.key, ("kept", float(row.kept))) for row in short if row.kept is not None]
+    for key, (name, value) in scored:
+        cell = (key.dataset, key.method, key.keep)
+        values[cell][key.item] = value
+        names[cell] = name
     found = []
     for (dataset, method, keep), theirs in values.items():
         for ours in baseline:

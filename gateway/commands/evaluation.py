@@ -21,7 +21,7 @@ FAILED = 1  # exit code: the data, a model or an option cannot be used; the mess
 METHOD_HELP = (
     "NAME,option=value,… and repeatable: terse, sentences, llmlingua2, llmlingua, longllmlingua, "
     "selective-context, first, random, full, empty. All have keep=0.5+0.33, limit=50, question=yes, label=…; "
-    "terse has unit=words and protect=all; llmlingua2 needs model=FOLDER."
+    "terse has unit=words and protect=all."
 )
 
 

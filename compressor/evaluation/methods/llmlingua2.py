@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from compressor.compat.compress import Prepared, prepare, select
@@ -11,6 +12,7 @@ from compressor.evaluation.methods.shapes import Job, ShortText
 from compressor.evaluation.searching import largest_within
 from compressor.text.tokens import TokenCounter
 
+REMEMBERED = 1024  # contexts whose scores are held, some 100 kB each
 PERCENT_STEPS = 100  # llmlingua's rate is a whole percentile
 
 
@@ -23,13 +25,21 @@ class LLMLingua2:
         self._model = model
         self._counter = counter
         self._force = tuple(force_tokens)
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()  # a run comes back at every rate
 
     def shorten(self, jobs: Sequence[Job]) -> list[ShortText]:
         short = []
         for job in jobs:
-            prepared = prepare(self._model, [job.context], LLMLinguaOptions(force_tokens=self._force))
-            short.append(self._fit(prepared, job.target_tokens))
+            short.append(self._fit(self._prepare(job.context), job.target_tokens))
         return short
+
+    def _prepare(self, context: str) -> Prepared:
+        if context not in self._prepared:
+            options = LLMLinguaOptions(force_tokens=self._force)
+            self._prepared[context] = prepare(self._model, [context], options)
+            if len(self._prepared) > REMEMBERED:
+                self._prepared.popitem(last=False)
+        return self._prepared[context]
 
     def _fit(self, prepared: Prepared, target_tokens: int) -> ShortText:
         def text_of(percent: int) -> str:

@@ -8,12 +8,16 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compressor.compress import Compressor
 from compressor.config import CompressorConfig
-from compressor.engine.protocol import ScoringEngine
+from compressor.engine.protocol import EngineHealth, ScoringEngine
 from compressor.errors import BudgetTooSmall, CompressorError, EngineStopped, Overloaded
 from compressor.evaluation.methods.shapes import Job, ShortText
 from compressor.evaluation.methods.words import keep_best_pieces, split_sentences
+from compressor.shapes import WordScores
 from compressor.startup import open_engine
 from compressor.text.tokens import TokenCounter
 
@@ -87,14 +91,44 @@ class SentenceRanker:
         return ShortText(chosen)
 
 
+class RememberingEngine:
+    """An engine that scores a text once and ranks a question's passages once. Grows with the data."""
+
+    def __init__(self, engine: ScoringEngine) -> None:
+        self._engine = engine
+        self._scores: dict[str, WordScores] = {}
+        self._ranks: dict[tuple[str, tuple[str, ...]], NDArray[np.uint8]] = {}
+        self.fingerprint = engine.fingerprint
+        self.device = engine.device
+
+    async def score(self, text: str) -> WordScores:
+        if text not in self._scores:
+            self._scores[text] = await self._engine.score(text)
+        return self._scores[text]
+
+    async def rank(self, question: str, passages: Sequence[str]) -> NDArray[np.uint8]:
+        key = (question, tuple(passages))
+        if key not in self._ranks:
+            self._ranks[key] = await self._engine.rank(question, passages)
+        return self._ranks[key]
+
+    def health(self) -> EngineHealth:
+        return self._engine.health()
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
 @lru_cache(maxsize=4)  # all of a run's methods over one encoder share it
-def shared_engine(model: str, device: str) -> ScoringEngine:
+def shared_engine(model: str, device: str, remember: bool) -> ScoringEngine:
     """Raises ModelLoadFailed."""
-    return open_engine(CompressorConfig(model=model, device=device, max_waiting_tokens=WAITING_TOKENS))
+    config = CompressorConfig(model=model, device=device, max_waiting_tokens=WAITING_TOKENS)
+    engine = open_engine(config)
+    return RememberingEngine(engine) if remember else engine
 
 
-def open_terse(options: Mapping[str, str], counter: TokenCounter, model: str, device: str) -> Terse:
-    """`unit=auto|words|sentences`, `protect=none|all|numbers+urls`. Raises ModelLoadFailed.
+def open_terse(options: Mapping[str, str], counter: TokenCounter, engine: ScoringEngine) -> Terse:
+    """`unit=auto|words|sentences`, `protect=none|all|numbers+urls`.
 
     Without `protect` nothing is protected, so that methods are compared by what they choose.
     """
@@ -102,9 +136,4 @@ def open_terse(options: Mapping[str, str], counter: TokenCounter, model: str, de
     protect = options.get("protect", "none")
     if protect != "all":  # all: the compressor's own default
         given["protect"] = () if protect == "none" else tuple(protect.split("+"))
-    return Terse(Compressor(shared_engine(model, device)), counter.name, given)
-
-
-def open_sentence_ranker(counter: TokenCounter, model: str, device: str) -> SentenceRanker:
-    """Raises ModelLoadFailed."""
-    return SentenceRanker(shared_engine(model, device), counter)
+    return Terse(Compressor(engine), counter.name, given)

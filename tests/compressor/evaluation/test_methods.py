@@ -251,7 +251,7 @@ def test_a_wrong_spec_is_refused(text: str) -> None:
     "text",
     [
         "first,model=x",
-        "llmlingua2",
+        "llmlingua2,model=/no/such/folder",
         "llmlingua",
         "selective-context,unit=phrase",
         "terse,model=/no/such/folder",
