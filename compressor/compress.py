@@ -250,6 +250,7 @@ class Compressor:
             protect=frozenset(DEFAULT_PROTECT if protect is None else protect),
             force_tokens=tuple(options.get("force_tokens") or ()),
             relevance=relevance,
+            question=question or "",
             kind=detect_kind(text) if kind == "auto" else kind,
         )
 

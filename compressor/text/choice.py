@@ -18,6 +18,7 @@ from compressor.shapes import DEFAULT_PROTECT, Shortened, Span, WordDecision
 from compressor.text.fitting import Scales, fit, order_items
 from compressor.text.passages import Prepared, prepare
 from compressor.text.protection import REASONS
+from compressor.text.relevance import blend_relevance
 from compressor.text.rendering import as_spans, everything
 from compressor.text.selection import Columns, KeepOrder, Level, Sizes, keep_order, plan_levels
 from compressor.text.tokens import TokenCounter
@@ -31,7 +32,9 @@ class Passage:
     """One text to shorten, its scores, and what of it must stay.
 
     `kind` picks the treatment: "prose" (words), "log", "json", "code" and so on, or "auto" to detect it.
-    `relevance` has one value a passage of `question_units(text)`, 0..255.
+    With a `question` the sentences that bear on it come first, judged by the words they share and by
+    `relevance`, which is what `ScoringEngine.rank` says of `question_units(text).passages`. Both are
+    optional, and each works alone; passages of one call should have the same question.
     """
 
     text: str
@@ -42,6 +45,7 @@ class Passage:
     relevance: NDArray[np.uint8] | None = None
     kind: str = "prose"
     stay: tuple[Span, ...] = ()  # further characters that stay
+    question: str = ""
 
 
 def shorten_passages(
@@ -151,16 +155,6 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
     for one in prepared:
         groups.append(np.where(one.group >= 0, one.group.astype(np.int64) + following, -1))
         following += int(one.group.max(initial=-1)) + 1
-    relevance = None
-    known = [one.relevance for one in prepared if one.relevance is not None]
-    if known:
-        middle = float(np.median(np.concatenate(known))) if sum(map(len, known)) else 0.0
-        relevance = np.concatenate(
-            [
-                one.relevance if one.relevance is not None else np.full(len(one.words), middle, np.float32)
-                for one in prepared
-            ]
-        )
     return Columns(
         scores=np.concatenate([one.scores for one in prepared]),
         costs=np.concatenate([one.costs for one in prepared]),
@@ -169,7 +163,27 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
         sentence=numbered("sentence"),
         paragraph=numbered("paragraph"),
         document=numbered("document"),
-        relevance=relevance,
+        relevance=_relevance(prepared),
+    )
+
+
+def _relevance(prepared: Sequence[Prepared]) -> NDArray[np.float32] | None:
+    """How much each word's unit bears on the question; None without a question."""
+    asked = [one for one in prepared if one.asked]
+    if not asked:
+        return None
+    question = next((one.passage.question for one in asked if one.passage.question), "")
+    blended = iter(
+        blend_relevance(
+            question, [one.unit_texts() for one in asked], [one.passage.relevance for one in asked]
+        )
+    )
+    # Passages without a question are as good as the average one.
+    return np.concatenate(
+        [
+            next(blended)[one.question_unit] if one.asked else np.zeros(len(one.words), np.float32)
+            for one in prepared
+        ]
     )
 
 

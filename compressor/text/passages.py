@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import InvalidOption
+from compressor.shapes import Span
 from compressor.text.kinds import detect_kind
 from compressor.text.protection import CODE, mark_spans, protect_words
 from compressor.text.rendering import Spacing, bridge_gaps, everything, kept_slices, measure_spacing, render
@@ -40,7 +41,8 @@ class Prepared:
     sentence: NDArray[np.int32]
     paragraph: NDArray[np.int32]
     document: NDArray[np.int32]
-    relevance: NDArray[np.float32] | None
+    question_unit: NDArray[np.int64]  # which of `unit_spans`; empty without a question
+    unit_spans: tuple[Span, ...]
     validate: Callable[[str, str], str]  # original, shortened -> what is wrong, or ""
 
     @property
@@ -56,6 +58,15 @@ class Prepared:
     @property
     def whole(self) -> bool:
         return self.passage.whole
+
+    @property
+    def asked(self) -> bool:
+        """Whether the question has a say in this passage."""
+        return bool(self.unit_spans)
+
+    def unit_texts(self) -> list[str]:
+        """The texts that a question is compared with, one a unit."""
+        return [self.text[span.start : span.end] for span in self.unit_spans]
 
     def as_whole(self) -> Prepared:
         """The same passage, left as it is."""
@@ -105,7 +116,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         kind = detect_kind(text) if passage.kind == "auto" else passage.kind
         treatment = treat(words, units, scores, protection.codes, kind)
         codes, tails = treatment.codes, protection.tails
-    relevance = _word_relevance(passage, words) if passage.relevance is not None else None
+    question_unit, unit_spans = _question_units(passage, words)
     return Prepared(
         passage=passage,
         words=words,
@@ -121,7 +132,8 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         sentence=treatment.sentence,
         paragraph=units.paragraph,
         document=units.document,
-        relevance=relevance,
+        question_unit=question_unit,
+        unit_spans=unit_spans,
         validate=treatment.validate,
     )
 
@@ -137,15 +149,14 @@ def _useful_heads(
     return sticky & has_free[line]
 
 
-def _word_relevance(passage: Passage, words: Words) -> NDArray[np.float32]:
-    """The relevance of each word's passage among `question_units`."""
-    assert passage.relevance is not None
+def _question_units(passage: Passage, words: Words) -> tuple[NDArray[np.int64], tuple[Span, ...]]:
+    """Which unit of `question_units` each word is in, and where those units are."""
+    if passage.relevance is None and not passage.question:
+        return np.zeros(0, np.int64), ()
     spans = question_units(passage.text).spans
-    if len(spans) != len(passage.relevance):
+    if passage.relevance is not None and len(spans) != len(passage.relevance):
         raise InvalidOption(
             f"relevance: the text has {len(spans)} units, got {len(passage.relevance)} values"
         )
     begins = np.asarray([span.start for span in spans], np.int64)
-    at = np.searchsorted(begins, words.starts, "right") - 1
-    relevance: NDArray[np.float32] = passage.relevance.astype(np.float32)[at]
-    return relevance
+    return np.searchsorted(begins, words.starts, "right") - 1, tuple(spans)

@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 
 LevelName = Literal["document", "paragraph", "sentence"]
 
-# Chosen on development questions (EM of a small reader): sentences up to one and a half times the budget and
-# then words inside them beat words alone; whole sentences ranked by the question beat both as soon as the
-# budget holds a few of them.
+# Chosen on development questions. With a question whole sentences beat words by far: the answer survives in
+# 85 % of the cases at a quarter of the tokens, against 50 %, and nothing reads like a telegram. Without
+# one, sentences up to twice the budget keep as many answers as words alone, and leave longer stretches as
+# they were.
 WORDS_ALONE_FROM = 0.7  # share kept from which deleting words alone hurts less than losing sentences
 FEWEST_SENTENCES = 4  # fewer: there is nothing to choose between
-SENTENCE_SLACK = 1.5  # sentences are taken until they hold this many times the budget
-PARAGRAPH_SLACK = 2.0
-DOCUMENT_SLACK = 3.0
+SENTENCE_SLACK = 2.0  # sentences are taken until they hold this many times the budget
+PARAGRAPH_SLACK = 2.5
+DOCUMENT_SLACK = 3.5
+ASKED_SLACK = 1.5  # with a question whose budget holds less than a sentence
 FEWEST_PARAGRAPHS = 24
 FEWEST_DOCUMENTS = 8
 LONG_TEXT = 4_000  # tokens from which paragraphs and documents are chosen first
-WHOLE_SENTENCES_FROM = 2.0  # with a question: sentences that the budget must hold to leave them whole
-KEEP_WEIGHT = 0.5  # of the encoder's score beside the question's, both as z-scores
+WHOLE_SENTENCES_FROM = 1.0  # with a question: sentences that the budget must hold to leave them whole
+KEEP_WEIGHT = 0.25  # of the encoder's score beside the relevance, both as z-scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def plan_levels(sizes: Sizes, keep: float, *, asked: bool) -> tuple[Level, ...]:
         return ()
     if asked:
         whole = sizes.sentences * keep >= WHOLE_SENTENCES_FROM
-        return (Level("sentence", 1.0 if whole else SENTENCE_SLACK),)
+        return (Level("sentence", 1.0 if whole else ASKED_SLACK),)
     if keep >= WORDS_ALONE_FROM:
         return ()
     levels: list[Level] = []

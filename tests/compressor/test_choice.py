@@ -154,14 +154,14 @@ def test_without_a_question_sentences_come_before_words() -> None:
     [
         (Sizes(1000, 3, 1, 1), 0.5, False, ()),
         (Sizes(1000, 50, 5, 1), 0.8, False, ()),
-        (Sizes(1000, 50, 5, 1), 0.5, False, (Level("sentence", 1.5),)),
+        (Sizes(1000, 50, 5, 1), 0.5, False, (Level("sentence", 2.0),)),
         (Sizes(1000, 50, 5, 1), 0.5, True, (Level("sentence", 1.0),)),
-        (Sizes(150, 5, 1, 1), 0.25, True, (Level("sentence", 1.5),)),
+        (Sizes(150, 5, 1, 1), 0.15, True, (Level("sentence", 1.5),)),
         (
             Sizes(9000, 400, 60, 12),
             0.33,
             False,
-            (Level("document", 3.0), Level("paragraph", 2.0), Level("sentence", 1.5)),
+            (Level("document", 3.5), Level("paragraph", 2.5), Level("sentence", 2.0)),
         ),
     ],
 )
