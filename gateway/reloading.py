@@ -49,6 +49,7 @@ class Reloader:
     applied_at: str = ""  # ISO 8601, UTC; "" until the first reload
     reloads: dict[Outcome, int] = field(default_factory=lambda: {"unchanged": 0, "applied": 0, "refused": 0})
     _seen: str = ""
+    _restart: Config | None = None  # as the file said at start: several workers run with another compressor
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -91,13 +92,16 @@ class Reloader:
 
     def _kept(self, new: Config) -> Config:
         """What only a restart changes keeps its old value."""
+        before = self._restart or self.config
         for key in ("compressor", "store"):
-            if getattr(new, key) != getattr(self.config, key):
+            if getattr(new, key) != getattr(before, key):
                 _log.warning("configuration: the change of %s takes effect after a restart", key)
         return replace(new, compressor=self.config.compressor, store=self.config.store)
 
     async def watch(self) -> None:
         """Reloads at every change, until cancelled."""
+        with suppress(ConfigurationError):
+            self._restart = (await asyncio.to_thread(self._read)).config
         while True:
             # The folder, not the file: editors and Kubernetes replace a file instead of writing into it.
             changes = watchfiles.awatch(

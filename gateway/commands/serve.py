@@ -37,11 +37,12 @@ def serve(
 
     Exit code 0: ended as asked; 1: the configuration is refused; 2: the command line is.
     """
+    from gateway.recovery.vault import with_key
     from gateway.serving import ServeOptions, is_loopback
     from gateway.serving import serve as run
 
     try:
-        settings = load_settings()
+        settings = with_key(load_settings())
         loaded = load_config(config, settings)
     except (ConfigurationError, ValueError) as error:
         typer.echo(str(error), err=True)

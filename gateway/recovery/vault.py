@@ -15,6 +15,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.config import Secret
+from gateway.settings import Settings
 from gateway.stores.base import Cache
 
 TTL_SECONDS = 3600
@@ -47,6 +49,15 @@ def read_key(secret: Secret | None) -> bytes:
     if len(key) != KEY_BYTES:
         raise ValueError("TERSE_ENCRYPTION_KEY: expected 32 bytes in base64 (openssl rand -base64 32)")
     return key
+
+
+def with_key(settings: Settings) -> Settings:
+    """The settings with a usable encryption key: the given one, or a fresh one for all workers.
+
+    Raises ValueError as `read_key` does.
+    """
+    key = read_key(settings.encryption_key)
+    return replace(settings, encryption_key=Secret(base64.b64encode(key).decode()))
 
 
 class Vault:

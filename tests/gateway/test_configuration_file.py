@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def test_the_shipped_example_file_is_good_and_names_every_key() -> None:
     for model in (*models, entries.LimitsEntry, entries.ScheduleEntry):
         for name, field in model.model_fields.items():
             assert f"{field.alias or name}:" in text, f"{model.__name__}.{name}"
+
+
+PAGES = ("configuration", "policies", "quality", "recovery")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_the_documentation_are_good(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert parse(block, {}, secrets_needed=False).config
+
+
+def test_every_key_of_a_policy_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    assert [key for key in entries.PolicyEntry.model_fields if f"`{key}`" not in text] == []
 
 
 def test_an_empty_file_is_the_built_in_configuration() -> None:

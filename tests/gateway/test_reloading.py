@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,17 @@ async def test_the_folder_may_vanish_and_come_back(tmp_path: Path, monkeypatch: 
         folder.mkdir()
         in_place(file, NEWER)
         await until(lambda: app.keep == 0.4)
+
+
+async def test_workers_with_a_compressor_of_their_own_are_not_told_of_a_change(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(file)
+    shared = replace(app.config, compressor=replace(app.config.compressor, url="unix:///run/one.sock"))
+    app.config = shared
+    async with reloading(reloader_of(app, file)) as reloader:
+        await asyncio.sleep(0.3)
+        in_place(file, NEWER)
+        await until(lambda: reloader.reloads["applied"] == 1)
+    assert app.config.compressor == shared.compressor
+    assert "takes effect after a restart" not in caplog.text

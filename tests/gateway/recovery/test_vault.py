@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import Secret
-from gateway.recovery.vault import Vault, read_key
+from gateway.recovery.vault import Vault, read_key, with_key
+from gateway.settings import Settings
 from gateway.stores.memory import MemoryCache
 
 KEY = bytes(range(32))
@@ -93,6 +94,8 @@ async def test_every_text_comes_back(text: str, team: str) -> None:
 def test_the_key_of_the_environment() -> None:
     assert read_key(Secret(base64.b64encode(KEY).decode())) == KEY
     assert len(read_key(None)) == 32 and read_key(None) != read_key(None)
+    made = with_key(Settings())
+    assert made.encryption_key is not None and with_key(made) == made
     for wrong in ("short", "not base64 !", base64.b64encode(b"x" * 31).decode()):
         with pytest.raises(ValueError, match="TERSE_ENCRYPTION_KEY: expected 32 bytes in base64"):
             read_key(Secret(wrong))
