@@ -91,7 +91,10 @@ def decide(
         )
         return Decision("all", replace(plan_all, steps=(*plan_all.steps, step)), outlook)
     if choice == "new":
-        return Decision("new", plan_new, outlook)
+        seconds = outlook.seconds["new"]
+        saved = outlook.usd["as-is"] - outlook.usd["new"]
+        step = f"expected to save ${saved:.6f} and {seconds:.2f} s of prefill"
+        return Decision("new", replace(plan_new, steps=(*plan_new.steps, step)), outlook)
     if plan_new.compress:
         plan_new = replace(plan_new, compress=False, reason="no-saving", target=sizes.new_free, keep=1.0)
     return Decision("as-is", plan_new, outlook)

@@ -84,8 +84,8 @@ class Forecast:
 
     choice: Choice
     saves_usd: float
-    saves_seconds: float  # of time to the first token; negative when our own time is longer
     usd: dict[Choice, float]
+    seconds: dict[Choice, float]  # to the first token, saved; negative where our own time is longer
 
 
 def rates_of(price: Price) -> Rates:
@@ -169,8 +169,7 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
         and usd["all"] < usd[choice] - _COMPACTION_MARGIN * as_is
     ):
         choice = "all"
-    seconds = {"as-is": 0.0, "new": saved_new, "all": saved_all}[choice]
-    return Forecast(choice, as_is - usd[choice], seconds, usd)
+    return Forecast(choice, as_is - usd[choice], usd, {"as-is": 0.0, "new": saved_new, "all": saved_all})
 
 
 def _cost(p: Prospect, rates: Rates, readable: int, old: int, new: int) -> float:

@@ -46,6 +46,8 @@ class Form:
             if position >= len(message.slots) or len(message.slots[position].text) != length:
                 raise ValueError("the stored form does not fit the message")
             text = message.slots[position].text
+            if len(bounds) % 2 or list(bounds) != sorted(bounds) or (bounds and bounds[-1] > length):
+                raise ValueError("the stored form is damaged")
             pairs = zip(bounds[::2], bounds[1::2], strict=True)
             texts[message.slots[position].path] = "".join([text[start:end] for start, end in pairs])
         return texts

@@ -140,7 +140,7 @@ class Shortener:
 
     async def _run(self, job: Job) -> Compressed:
         first = job.budget(0, 0, "")
-        if job.request.surface == "embeddings":
+        if job.request.surface == "embeddings" or job.request.path.endswith("/count_tokens"):
             return await self._unchanged(job, "off", _no_plan("surface"))
         if first.reason in _UNTOUCHED:
             return await self._unchanged(job, "off", first)

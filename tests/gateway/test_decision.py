@@ -22,6 +22,7 @@ def test_new_messages_only() -> None:
     decision = decide(SIZES, halve, Costs(RATES), WARM, None)
     assert decision.choice == "new"
     assert decision.plan.target == 1_250
+    assert decision.plan.steps == ("half", "expected to save $0.007106 and 0.06 s of prefill")
 
 
 def test_a_cold_cache_is_the_moment_to_compact() -> None:

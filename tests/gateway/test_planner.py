@@ -102,7 +102,7 @@ def test_waiting_that_costs_more_than_it_saves_is_left() -> None:
     assert outlook.choice == "as-is"
     fast = forecast(BASE, replace(slow, scored_per_second=250_000))
     assert fast.choice == "new"
-    assert fast.saves_seconds == pytest.approx(1_000 / 20_000 - 2_000 / 250_000)
+    assert fast.seconds["new"] == pytest.approx(1_000 / 20_000 - 2_000 / 250_000)
 
 
 def test_shortening_below_the_least_cached_size_is_left_when_turns_are_to_come() -> None:
