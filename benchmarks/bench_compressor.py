@@ -15,10 +15,13 @@ import argparse
 import asyncio
 import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -209,6 +212,55 @@ def bench_callers(name: str, compressor: Any, prompt: str, tokens: int) -> None:
     note(name, "bytes of a prompt in a crowd unlike alone", 100 * unlike, "%")
 
 
+def client(url: str, texts: list[str], ready: Any, start: Any) -> None:
+    """One gateway process's work: shortens its texts through the compressor process."""
+    from compressor import Compressor
+    from gateway.compression.remote_engine import RemoteEngine
+
+    with Compressor(RemoteEngine(url)) as compressor:
+        compressor.compress_batch(texts[:1], keep=0.33)
+        ready.release()
+        start.wait()
+        compressor.compress_batch(texts, keep=0.33)
+
+
+def bench_processes(name: str, folder: Path, prompt: str, processes: int, precision: str) -> None:
+    """Text to text as deployed: gateway processes that choose words, one compressor process that owns the GPU."""
+    socket = Path(tempfile.mkdtemp()) / "compressor.sock"
+    command = [sys.executable, "-m", "gateway.commands.compressor", "--socket", str(socket)]
+    server = subprocess.Popen([*command, "--model", str(folder), "--precision", precision])
+    spawn = multiprocessing.get_context("spawn")
+    ready, start = spawn.Semaphore(0), spawn.Event()
+    each = 8
+    try:
+        while not socket.exists() and server.poll() is None:
+            time.sleep(0.1)
+        texts = [[f"{one} {two} {prompt}" for two in range(each)] for one in range(processes)]
+        url = f"unix://{socket}"
+        clients = [
+            spawn.Process(target=client, args=(url, texts[at], ready, start)) for at in range(processes)
+        ]
+        for process in clients:
+            process.start()
+        if not all(ready.acquire(timeout=90) for _ in clients):
+            raise RuntimeError("a client did not start")
+        begun = time.perf_counter()
+        start.set()
+        for process in clients:
+            process.join(120)
+        took = time.perf_counter() - begun
+        total = processes * each * PROMPT_TOKENS
+        note(
+            name,
+            f"{precision}: text to text, {processes} gateway processes, one GPU",
+            total / took,
+            "tokens/s",
+        )
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
 def bench_growth(name: str, compressor: Any, text: str, tokens: int) -> None:
     """Time at 10k, 100k and 1M tokens."""
     for goal in (10_000, 100_000, 1_000_000):
@@ -259,6 +311,8 @@ def bench_gpu(name: str, folder: Path, text: str) -> None:
         bench_prompt(name, compressor, prompt, "fp8")
         note_agreement(name, "fp8", exact, score(compressor, prompt))
     torch.cuda.empty_cache()
+    for precision in ("bf16", "fp8"):
+        bench_processes(name, folder, prompt, max(2, (os.cpu_count() or 2) - 4), precision)
     bench_encoder_alone(name, folder)
     torch.cuda.empty_cache()
     bench_reference(name, folder, text, tokens, "cuda")

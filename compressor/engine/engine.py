@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.engine.protocol import EngineHealth
 from compressor.engine.ranking import rank_by_cosine, rank_by_words
-from compressor.engine.scorer import Scorer, Task, Window
+from compressor.engine.scorer import Scorer
 from compressor.engine.tokenizing import TextTokenizer, code_points
 from compressor.engine.waiting import Job, WaitingLine
 from compressor.engine.windows import WindowShape, passage_window, plan_windows
-from compressor.engine.worker import Worker
+from compressor.engine.worker import Worker, answer
 from compressor.errors import EngineStopped
 from compressor.shapes import ScoreTimings, WordScores
 from compressor.text.words import split_words
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,16 @@ class Engine:
 
     async def score(self, text: str) -> WordScores:
         """One byte a word of `split_words(text)`; a word that the encoder has no token for gets 0."""
-        started = perf_counter()
-        words, windows = await self._on_threads(len(text), self._prepare, text)
+        begun = perf_counter()
+        job = Job("score", asyncio.get_running_loop())
+        words = await self._feed(job, len(text), lambda: self._feed_windows(job, text))
         values = np.zeros(words, np.uint8)
-        if not windows:
+        parts = await self._answer(job)
+        if not parts:
             return WordScores(values, self.fingerprint)
-        job = await self._run(windows, "score")
-        for window, part in zip(windows, job.parts, strict=True):
+        for window, part in zip(job.windows, parts, strict=True):
             values[window.first_word : window.first_word + window.words] = part
-        wait_ms, encode_ms = (job.started - started) * 1000, (perf_counter() - job.started) * 1000
+        wait_ms, encode_ms = (job.started - begun) * 1000, (perf_counter() - job.started) * 1000
         return WordScores(values, self.fingerprint, ScoreTimings(wait_ms, encode_ms))
 
     async def rank(self, question: str, passages: Sequence[str]) -> NDArray[np.uint8]:
@@ -81,12 +84,12 @@ class Engine:
         if not passages:
             return np.zeros(0, np.uint8)
         chars = len(question) + sum(len(passage) for passage in passages)
+        job = Job("embed", asyncio.get_running_loop())
         if self._ranking.method == "words":
-            ids = await self._on_threads(chars, self._passage_ids, question, passages)
+            ids: list[list[int]] = await self._feed(job, chars, lambda: self._passage_ids(question, passages))
             return rank_by_words(ids[0], ids[1:])
-        windows = await self._on_threads(chars, self._prepare_passages, question, passages)
-        job = await self._run(windows, "embed")
-        vectors = np.stack([part for part in job.parts if part is not None])
+        await self._feed(job, chars, lambda: self._feed_passages(job, question, passages))
+        vectors = np.stack(await self._answer(job))
         return rank_by_cosine(vectors[0], vectors[1:], self._ranking.lowest_cosine)
 
     def health(self) -> EngineHealth:
@@ -110,42 +113,52 @@ class Engine:
         await asyncio.to_thread(self._worker.stop, "the engine is closed")
         self._threads.shutdown(wait=False)  # what is being tokenised finds the line stopped
 
-    async def _on_threads(self, chars: int, work: Any, *arguments: Any) -> Any:
-        """Runs `work` on a tokenising thread, its size booked in the line meanwhile."""
-        estimate = chars // 4 + 1  # near the tokens of English; others have more, which `put` then counts
+    async def _feed(self, job: Job, chars: int, work: Callable[[], T]) -> T:
+        """Runs `work`, which feeds the job's windows to the line, on a tokenising thread.
+
+        The text is booked in the line meanwhile. Cancelling drops the job.
+        """
+        estimate = chars // 4 + 1  # near the tokens of English; `put` counts the real ones
         self._line.announce(estimate)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+            return await job.loop.run_in_executor(self._threads, work)
         except RuntimeError as error:
             if self._line.stopped is None:
                 raise
             raise EngineStopped(self._line.stopped) from error  # the pool was shut down under us
+        except asyncio.CancelledError:
+            job.over = True
+            raise
         finally:
             self._line.withdraw(estimate)
 
-    async def _run(self, windows: Sequence[Window], task: Task) -> Job:
-        """Queues the windows and waits for all of them; cancelling drops those that still wait."""
-        loop = asyncio.get_running_loop()
-        job = Job(windows, task, loop, loop.create_future())
-        self._line.put(job)
+    async def _answer(self, job: Job) -> list[NDArray[Any]]:
+        """Every window's result; cancelling drops those that still wait."""
         try:
-            await job.answer
+            return await job.answer
         finally:
             job.over = True
-        return job
 
-    def _prepare(self, text: str) -> tuple[int, list[Window]]:
-        """How many words the text has, and its windows."""
+    def _feed_windows(self, job: Job, text: str) -> int:
+        """Queues the text's windows as they are tokenised; how many words it has."""
         codes = code_points(text)
         words = split_words(text)
-        tokens = self._tokenizer.tokenize(text, codes, words)
-        return len(words), plan_windows(codes, words, tokens, self._shape)
+        slabs = self._tokenizer.tokenize(text, codes, words)
+        for windows in plan_windows(codes, words, slabs, self._shape):
+            if job.over:  # cancelled, or one of its batches failed
+                return len(words)
+            self._line.put(job.add(windows))
+        if job.complete():
+            answer([(job, job.parts)])
+        return len(words)
 
-    def _prepare_passages(self, question: str, passages: Sequence[str]) -> list[Window]:
-        """The question's window, then each passage's, prefixed as the encoder expects."""
+    def _feed_passages(self, job: Job, question: str, passages: Sequence[str]) -> None:
+        """Queues the question's window, then each passage's, prefixed as the encoder expects."""
         prefixed = [self._ranking.question_prefix + question]
         prefixed += [self._ranking.passage_prefix + passage for passage in passages]
-        return [passage_window(ids, self._shape) for ids in self._tokenizer.ids(prefixed)]
+        entries = job.add([passage_window(ids, self._shape) for ids in self._tokenizer.ids(prefixed)])
+        job.complete()
+        self._line.put(entries)
 
     def _passage_ids(self, question: str, passages: Sequence[str]) -> list[list[int]]:
         return self._tokenizer.ids([question.lower(), *(passage.lower() for passage in passages)])

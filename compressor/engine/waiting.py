@@ -6,8 +6,7 @@ import threading
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,24 +15,53 @@ from compressor.engine.scorer import Task, Window
 from compressor.errors import EngineStopped, Overloaded
 
 
-@dataclass(slots=True, eq=False)
 class Job:
-    """One call's windows and the future that its caller waits on. Only the worker writes to `parts`."""
+    """One call's windows, which may still be coming, and the future that its caller waits on."""
 
-    windows: Sequence[Window]
-    task: Task
-    loop: AbstractEventLoop
-    answer: Future[Any]
-    parts: list[NDArray[Any] | None] = field(default_factory=list)
-    open_windows: int = 0
-    queued: float = 0.0  # perf_counter at the time of queueing
-    started: float = 0.0
-    over: bool = False  # answered, failed or cancelled: its windows are dropped when popped
+    def __init__(self, task: Task, loop: AbstractEventLoop) -> None:
+        self.task = task
+        self.loop = loop
+        self.answer: Future[list[NDArray[Any]]] = loop.create_future()
+        self.windows: list[Window] = []
+        self.started = 0.0  # perf_counter when its first window went to the device
+        self.over = False  # answered, failed or cancelled: its windows are dropped when popped
+        self._parts: list[NDArray[Any] | None] = []
+        self._open = 0
+        self._complete = False
+        self._lock = threading.Lock()
 
-    def __post_init__(self) -> None:
-        self.parts = [None] * len(self.windows)
-        self.open_windows = len(self.windows)
-        self.queued = perf_counter()
+    def add(self, windows: Sequence[Window]) -> list[Entry]:
+        """More windows, as entries for the line."""
+        with self._lock:
+            first = len(self.windows)
+            self.windows.extend(windows)
+            self._parts.extend([None] * len(windows))
+            self._open += len(windows)
+            return [Entry(self, first + index) for index in range(len(windows))]
+
+    def complete(self) -> bool:
+        """No more windows will come. True when that ends the job."""
+        with self._lock:
+            self._complete = True
+            return self._ends()
+
+    def deliver(self, index: int, part: NDArray[Any]) -> bool:
+        """The result of one window. True when it is the last."""
+        with self._lock:
+            self._parts[index] = part
+            self._open -= 1
+            return self._ends()
+
+    @property
+    def parts(self) -> list[NDArray[Any]]:
+        """Every window's result, in order."""
+        return [part for part in self._parts if part is not None]
+
+    def _ends(self) -> bool:
+        if self._complete and not self._open and not self.over:
+            self.over = True
+            return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +115,12 @@ class WaitingLine:
         with self._changed:
             self._announced -= tokens
 
-    def put(self, job: Job) -> None:
-        """Queues every window of a job. Raises EngineStopped."""
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Queues windows. Raises EngineStopped."""
         with self._changed:
             self._require_running()
-            self._entries.extend(Entry(job, index) for index in range(len(job.windows)))
-            self._tokens += sum(window.ids.size for window in job.windows)
+            self._entries.extend(entries)
+            self._tokens += sum(entry.window.ids.size for entry in entries)
             self._changed.notify()
 
     def take(self, max_tokens: int, *, wait: bool) -> list[Entry] | None:

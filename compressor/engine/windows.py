@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,31 +53,65 @@ class _Owners:
     bounds: NDArray[np.int64]  # [tokens + 1], where each token's pairs start
 
 
-def plan_windows(
-    codes: NDArray[np.uint32], words: Words, tokens: TokenizedText, shape: WindowShape
-) -> list[Window]:
-    """Windows that judge every word with a token exactly once, in order.
+class WindowPlanner:
+    """Cuts a text into windows while it is still being tokenised; the windows are those of the whole text.
 
-    A window's own words end at a line or sentence end where one lies in its last third, else at a word's
-    end; beyond them it sees `margin` more tokens on each side. The plan depends on the text alone,
-    whose characters are `codes`.
+    They judge every word with a token exactly once, in order. A window's own words end at a line or sentence
+    end where one lies in its last third, else at a word's end; beyond them it sees `margin` more tokens on
+    each side. A word cut by a window's end is judged by its beginning. All depends on the text alone.
     """
-    count = tokens.ids.size
-    if not len(words) or not count:
-        return []
-    first, last = token_words(words, tokens)
-    breaks = break_strengths(codes, tokens, first, last)
-    owners = _owners(first, last)
-    windows, start = [], 0
-    while start < count:
-        before = max(0, start - shape.margin)
-        reach = before + shape.room
-        end = count if reach >= count else _choose_end(breaks, start, reach - shape.margin)
-        after = min(count, end + shape.margin)
-        if window := _window(tokens, owners, (before, start, end, after), shape):
-            windows.append(window)
-        start = _next_start(first, last, end, count)
-    return windows
+
+    def __init__(self, codes: NDArray[np.uint32], words: Words, shape: WindowShape) -> None:
+        self._codes = codes
+        self._words = words
+        self._shape = shape
+        empty = np.zeros(0, np.int32)
+        self._tokens = TokenizedText(empty, empty, empty)  # from `margin` before the next window on
+        self._start = 0  # the next window's first own token, in `_tokens`
+        self._judged = -1  # the last word that has a window
+
+    def add(self, tokens: TokenizedText, *, last: bool = False) -> list[Window]:
+        """The windows that these next tokens complete; with `last`, all that is left."""
+        self._tokens = tokens = _join(self._tokens, tokens)
+        count = tokens.ids.size
+        if not len(self._words) or not count:
+            return []
+        shape = self._shape
+        first, final = token_words(self._words, tokens)
+        breaks = break_strengths(self._codes, tokens, first, final)
+        owners = _owners(first, final)
+        windows = []
+        while True:
+            fresh = np.flatnonzero(first[self._start :] > self._judged)
+            self._start += int(fresh[0]) if fresh.size else count - self._start
+            start, before = self._start, max(0, self._start - shape.margin)
+            reach = before + shape.room
+            if start >= count or (reach >= count and not last):
+                break
+            end = count if reach >= count else _choose_end(breaks, start, reach - shape.margin)
+            after = min(count, end + shape.margin)
+            if window := _window(tokens, owners, (before, start, end, after), shape):
+                windows.append(window)
+            self._judged = max(self._judged, int(final[start:end].max()))
+            self._start = end
+        kept = max(0, self._start - shape.margin)
+        self._tokens = TokenizedText(tokens.ids[kept:], tokens.starts[kept:], tokens.ends[kept:])
+        self._start -= kept
+        return windows
+
+
+def plan_windows(
+    codes: NDArray[np.uint32], words: Words, tokens: Iterable[TokenizedText], shape: WindowShape
+) -> Iterator[list[Window]]:
+    """The windows of a text, as many at a time as each slab of its tokens completes."""
+    planner = WindowPlanner(codes, words, shape)
+    waiting: TokenizedText | None = None
+    for slab in tokens:
+        if waiting is not None:
+            yield planner.add(waiting)
+        waiting = slab
+    if waiting is not None:
+        yield planner.add(waiting, last=True)
 
 
 def token_words(words: Words, tokens: TokenizedText) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -135,13 +169,14 @@ def _choose_end(breaks: NDArray[np.int8], start: int, limit: int) -> int:
     return start + 1 + int(early[-1]) if early.size else limit
 
 
-def _next_start(first: NDArray[np.int64], last: NDArray[np.int64], end: int, count: int) -> int:
-    """The first token whose words are all unjudged: a word that was cut is judged by its beginning."""
-    if end >= count:
-        return count
-    judged = int(last[:end].max())
-    fresh = np.flatnonzero(first[end:] > judged)
-    return end + int(fresh[0]) if fresh.size else count
+def _join(before: TokenizedText, after: TokenizedText) -> TokenizedText:
+    if not before.ids.size:
+        return after
+    return TokenizedText(
+        np.concatenate([before.ids, after.ids]),
+        np.concatenate([before.starts, after.starts]),
+        np.concatenate([before.ends, after.ends]),
+    )
 
 
 def _owners(first: NDArray[np.int64], last: NDArray[np.int64]) -> _Owners:

@@ -112,13 +112,10 @@ class Worker:
                 finished.append((job, ScoringFailed("the model gave scores that are not numbers")))
                 job.over = True
                 continue
-            job.parts[entry.index] = part
-            job.open_windows -= 1
-            if not job.open_windows:
+            if job.deliver(entry.index, part):
                 finished.append((job, job.parts))
-                job.over = True
                 self.counts.texts += 1
-        _answer(finished)
+        answer(finished)
 
     def _halve(self, entries: list[Entry]) -> None:
         """Runs the two halves of a batch that did not fit, and makes batches that size no more."""
@@ -159,10 +156,10 @@ def _fail(jobs: Sequence[Job], error: CompressorError) -> None:
         if not job.over:
             job.over = True
             finished.append((job, type(error)(str(error))))  # one exception each: tracebacks grow on them
-    _answer(finished)
+    answer(finished)
 
 
-def _answer(finished: Sequence[tuple[Job, Any]]) -> None:
+def answer(finished: Sequence[tuple[Job, Any]]) -> None:
     """Sets futures on their own loops: one call a loop, however many jobs ended."""
     by_loop: dict[AbstractEventLoop, list[tuple[Job, Any]]] = {}
     for job, result in finished:

@@ -22,7 +22,7 @@ from compressor.text.words import split_words
 
 # What gateways see: talk, prose, logs, JSON, code, several scripts; one text between two lines of dashes.
 SAMPLE = Path(__file__).with_name("calibration_sample.txt")
-# The median lands in the middle of the byte, the best hundredth of the tokens near its top (sigmoid(4) = 0.98).
+# The median lands in the middle of the byte, the best hundredth of tokens near its top (sigmoid(4) = 0.98).
 _TOP = 4.0
 _LEAST_SCALE = 0.05  # an encoder that tells nothing apart is not blown up into noise
 
@@ -67,7 +67,8 @@ def _log_odds(
     found = []
     for text in texts:
         codes, words = code_points(text), split_words(text)
-        windows = plan_windows(codes, words, tokenizer.tokenize(text, codes, words), shape)
+        slabs = tokenizer.tokenize(text, codes, words)
+        windows = [window for some in plan_windows(codes, words, slabs, shape) for window in some]
         for window, odds in zip(windows, scorer.log_odds(windows), strict=True):
             found.append(odds[window.pair_tokens])
     scorer.close()

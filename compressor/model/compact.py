@@ -40,8 +40,9 @@ _PARTS = ("qkv", "out", "up", "down")
 def save_compact(folder: Path, out: Path, *, notes: dict[str, Any] | None = None) -> dict[str, float]:
     """Writes the Hugging Face folder's encoder to `out` in compact form, `notes` under `terse` of its config.
 
-    The classifier is calibrated (`compressor/model/calibration.py`), so that scores fill the byte. Returns what
-    it cost: `megabytes`, and the mean error of embeddings and layers relative to their values. Raises ModelLoadFailed when the folder is no BERT-shaped token classifier with a tokenizer.json.
+    The classifier is calibrated (`compressor/model/calibration.py`), so that scores fill the byte. Returns
+    what it cost: `megabytes`, and the mean error of embeddings and layers relative to their values. Raises
+    ModelLoadFailed when the folder is no BERT-shaped token classifier with a tokenizer.json.
     """
     model = describe_model(folder)
     if not is_bert_shaped(model):

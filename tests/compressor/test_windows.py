@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from compressor.engine.tokenizing import PIECE_CHARS, TextTokenizer, code_points
-from compressor.engine.windows import WindowShape, plan_windows
+from compressor.engine.scorer import Window
+from compressor.engine.tokenizing import PIECE_CHARS, TextTokenizer, TokenizedText, code_points
+from compressor.engine.windows import WindowPlanner, WindowShape, plan_windows
 from compressor.errors import InvalidText, ModelLoadFailed
 from compressor.text.words import split_words
 from tests.support.tiny_encoder import unigram_tokenizer, wordpiece_tokenizer
@@ -24,6 +25,19 @@ TEXT = st.text(
 )
 
 
+def all_tokens(tokenizer: TextTokenizer, text: str) -> TokenizedText:
+    slabs = list(tokenizer.tokenize(text, code_points(text), split_words(text)))
+    columns = zip(*((slab.ids, slab.starts, slab.ends) for slab in slabs), strict=True)
+    joined = [np.concatenate(column) for column in columns] or [np.zeros(0, np.int32)] * 3
+    return TokenizedText(*joined)
+
+
+def all_windows(tokenizer: TextTokenizer, text: str, shape: WindowShape) -> list[Window]:
+    codes, words = code_points(text), split_words(text)
+    some = plan_windows(codes, words, tokenizer.tokenize(text, codes, words), shape)
+    return [window for windows in some for window in windows]
+
+
 def shape_of(tokenizer: TextTokenizer, tokens: int = 24, margin: int = 3) -> WindowShape:
     return WindowShape(tokens, margin, tokenizer.prefix, tokenizer.suffix)
 
@@ -34,10 +48,10 @@ def shape_of(tokenizer: TextTokenizer, tokens: int = 24, margin: int = 3) -> Win
 def test_every_word_with_a_token_is_judged_once(family: str, text: str) -> None:
     tokenizer = TOKENIZERS[family]
     words = split_words(text)
-    tokens = tokenizer.tokenize(text, code_points(text), words)
+    tokens = all_tokens(tokenizer, text)
     seen = np.zeros(len(words), int)
     shape = shape_of(tokenizer)
-    for window in plan_windows(code_points(text), words, tokens, shape):
+    for window in all_windows(tokenizer, text, shape):
         assert window.ids.size <= shape.tokens
         assert tuple(window.ids[:1]) == shape.prefix and tuple(window.ids[-1:]) == shape.suffix
         judged = np.unique(window.pair_words)
@@ -54,10 +68,7 @@ def test_every_word_with_a_token_is_judged_once(family: str, text: str) -> None:
 def test_inner_words_have_context_on_both_sides() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = " ".join(f"word{number}" for number in range(300))
-    words = split_words(text)
-    windows = plan_windows(
-        code_points(text), words, tokenizer.tokenize(text, code_points(text), words), shape_of(tokenizer)
-    )
+    windows = all_windows(tokenizer, text, shape_of(tokenizer))
     assert len(windows) > 5
     for before, after in pairwise(windows):
         assert before.pair_tokens.max() < before.ids.size - 1 - 3  # 3 tokens of context, then </s>
@@ -69,12 +80,7 @@ def test_windows_end_at_sentences_and_lines() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = "The meeting began at ten. Everybody agreed.\n" * 20
     words = split_words(text)
-    windows = plan_windows(
-        code_points(text),
-        words,
-        tokenizer.tokenize(text, code_points(text), words),
-        shape_of(tokenizer, 64, 4),
-    )
+    windows = all_windows(tokenizer, text, shape_of(tokenizer, 64, 4))
     ends = [words.strings()[window.first_word + window.words - 1] for window in windows[:-1]]
     assert len(ends) > 2
     assert set(ends) <= {"agreed.", "ten."}
@@ -88,7 +94,7 @@ def test_pieces_change_no_token(family: str) -> None:
         "The meeting  began at ten.\nEverybody agreed that\t3.14 million was too small! \n\n" * 500
     ).strip()
     assert len(text) > 8 * PIECE_CHARS
-    tokens = tokenizer.tokenize(text, code_points(text), split_words(text))
+    tokens = all_tokens(tokenizer, text)
     whole = raw.encode(text, add_special_tokens=False)
     assert tokens.ids.tolist() == whole.ids
     assert list(zip(tokens.starts.tolist(), tokens.ends.tolist(), strict=True)) == whole.offsets
@@ -98,9 +104,9 @@ def test_a_giant_word_is_judged_by_its_beginning() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = "before " + "a" * 10_000_000 + " after"
     words = split_words(text)
-    tokens = tokenizer.tokenize(text, code_points(text), words)
+    tokens = all_tokens(tokenizer, text)
     assert tokens.ids.size < 5000
-    windows = plan_windows(code_points(text), words, tokens, shape_of(tokenizer))
+    windows = all_windows(tokenizer, text, shape_of(tokenizer))
     assert sum(window.words for window in windows) == len(words) == 3
     assert len(windows) <= 3
 
@@ -108,7 +114,7 @@ def test_a_giant_word_is_judged_by_its_beginning() -> None:
 def test_special_tokens_spelled_out_are_plain_text() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = "a </s> b"
-    tokens = tokenizer.tokenize(text, code_points(text), split_words(text))
+    tokens = all_tokens(tokenizer, text)
     assert not set(tokens.ids.tolist()) & {0, 2}
 
 
@@ -120,3 +126,20 @@ def test_an_unpaired_surrogate_is_named() -> None:
 def test_windows_too_short_for_their_margins_are_refused() -> None:
     with pytest.raises(ModelLoadFailed, match="too short"):
         WindowShape(10, 4, (0,), (2,))
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=TEXT, cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_slabs_give_the_windows_of_the_whole(text: str, cuts: list[int]) -> None:
+    tokenizer = TOKENIZERS["unigram"]
+    tokens, codes, words = all_tokens(tokenizer, text), code_points(text), split_words(text)
+    whole = WindowPlanner(codes, words, shape_of(tokenizer)).add(tokens, last=True)
+    planner = WindowPlanner(codes, words, shape_of(tokenizer))
+    bounds = sorted({0, tokens.ids.size, *(cut for cut in cuts if cut < tokens.ids.size)})
+    found = []
+    for start, end in pairwise(bounds):
+        slab = TokenizedText(tokens.ids[start:end], tokens.starts[start:end], tokens.ends[start:end])
+        found += planner.add(slab, last=end == tokens.ids.size)
+    assert [window.ids.tolist() for window in found] == [window.ids.tolist() for window in whole]
+    assert [window.first_word for window in found] == [window.first_word for window in whole]
+    assert [window.pair_words.tolist() for window in found] == [w.pair_words.tolist() for w in whole]
