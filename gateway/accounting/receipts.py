@@ -8,12 +8,14 @@ counterfactual does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from gateway.compression.planner import LEAST_CACHED_TOKENS
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Receipt, Usage
 from policies import Match
+
+NOTHING_USED = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Exchange:
     upstream_ms: float
     first_byte_ms: float
     outcome: str = "ok"  # ok, upstream-error, client-left, ...
+    additional: Usage = NOTHING_USED  # of calls that are not the client's: rounds of terse_retrieve
 
 
 def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
@@ -38,7 +41,8 @@ def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
     compressed, request = exchange.compressed, exchange.request
     billed = cost_of(usage, exchange.price)
     # What was never billed (an upstream's error) would not have been billed uncompressed either.
-    full = cost_of(uncompressed_usage(compressed, usage), exchange.price) if usage.input_tokens else billed
+    own = without(usage, exchange.additional)
+    full = cost_of(uncompressed_usage(compressed, own), exchange.price) if usage.input_tokens else billed
     return Receipt(
         request_id=exchange.request_id,
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -70,6 +74,19 @@ def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
         broken_prefix_tokens=compressed.broken_prefix_tokens,
         compacted=compressed.compacted,
         compressible_tokens=compressed.plan.compressible,
+    )
+
+
+def without(usage: Usage, additional: Usage) -> Usage:
+    """The usage less what was billed for calls that the client did not make."""
+    if additional == NOTHING_USED:
+        return usage
+    return replace(
+        usage,
+        input_tokens=max(0, usage.input_tokens - additional.input_tokens),
+        cached_input_tokens=max(0, usage.cached_input_tokens - additional.cached_input_tokens),
+        cache_write_tokens=max(0, usage.cache_write_tokens - additional.cache_write_tokens),
+        output_tokens=max(0, usage.output_tokens - additional.output_tokens),
     )
 
 
