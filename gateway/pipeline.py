@@ -30,7 +30,7 @@ async def answer(received: Received, services: Services) -> Answer:
     compressed = await services.shortener.shorten(
         request, caller, match, model=model, price=price, spent=spent
     )
-    hold = await live.admission.admit(caller, match, request, compressed, price)
+    hold = await live.admission.admit(caller, match, request, compressed, live.dearest_of(model))
     admitted = Admitted(received, request, caller, match, model, price, compressed, hold)
     settlement = Settlement(services, live, admitted)
     try:

@@ -18,7 +18,7 @@ from compressor.text.tokens import counter_for
 from gateway.access.admission import Admission
 from gateway.access.callers import Callers
 from gateway.accounting.bookkeeping import Bookkeeper
-from gateway.accounting.prices import Prices
+from gateway.accounting.prices import Prices, dearest
 from gateway.compression.remote_engine import RemoteEngine
 from gateway.compression.shortening import Shortener
 from gateway.config import CompressorSettings, Config, ModelConfig
@@ -52,6 +52,10 @@ class Live:
     def price_of(self, model: ModelConfig) -> Price:
         """USD per token of this model."""
         return self.prices.of(model, self.directory.upstream_of(model))
+
+    def dearest_of(self, model: ModelConfig) -> Price:
+        """The most that the model or one of its fallbacks asks: what a reservation has to cover."""
+        return dearest([self.price_of(each) for each in (model, *map(self.directory.find, model.fallbacks))])
 
 
 @dataclass(slots=True)

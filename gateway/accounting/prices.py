@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -66,6 +66,23 @@ def overridden(price: Price, model: ModelConfig) -> Price:
     if model.context_window is not None:
         changes["context_window"] = model.context_window
     return replace(price, **changes) if changes else price
+
+
+def dearest(prices: Sequence[Price]) -> Price:
+    """What to reserve when any of several models may answer: the most that one of them asks."""
+    first = prices[0]
+    if len(prices) == 1:
+        return first
+    outputs = [price.max_output for price in prices]
+    bounded = [longest for longest in outputs if longest is not None]
+    return replace(
+        first,
+        input=max(price.input for price in prices),
+        output=max(price.output for price in prices),
+        cache_write=max(price.cache_write for price in prices),
+        max_output=max(bounded) if len(bounded) == len(outputs) else None,
+        context_window=None,
+    )
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway.accounting.prices import Prices, litellm_prices, price_of
+from gateway.accounting.prices import Prices, dearest, litellm_prices, price_of
 from gateway.config import ModelConfig, UpstreamConfig
 from gateway.shapes import Price
 
@@ -57,6 +57,13 @@ def test_a_price_of_ones_own() -> None:
 def test_broken_entries(broken: object) -> None:
     price = price_of({"input_cost_per_token": broken, "max_input_tokens": broken})
     assert price == Price()
+
+
+def test_a_reservation_covers_the_dearest_fallback() -> None:
+    one, two = Price(1e-6, 9e-6, max_output=100), Price(2e-6, 3e-6, cache_write=4e-6, max_output=None)
+    assert dearest([one]) is one
+    assert dearest([one, two]) == Price(2e-6, 9e-6, cache_write=4e-6)
+    assert dearest([one, one]).max_output == 100
 
 
 def test_litellm_is_not_imported() -> None:
