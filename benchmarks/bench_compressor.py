@@ -4,8 +4,8 @@
         [--model FOLDER] [--shapes embedded,xlmr-large,mbert-base] [--words 60000] [--json OUT.json]
 
 On a GPU it measures the shapes with random weights, since speed does not depend on their values; on a CPU the
-model. TRANSCRIPTS: meeting transcripts, UTF-8. --tokenizer: a folder with XLM-R's tokenizer.json, for the random
-encoders. --tiktoken: the folder litellm/litellm_core_utils/tokenizers of the litellm wheel, for llmlingua's
+On a GPU it measures the shapes with random weights, since speed does not depend on their values; on a CPU
+the model. TRANSCRIPTS: meeting transcripts, UTF-8. --tokenizer: a folder with XLM-R's tokenizer.json, for the
 counts offline. --model: a Hugging Face folder with the embedded encoder's weights. Needs llmlingua==0.2.2.
 """
 
@@ -250,12 +250,7 @@ def bench_processes(name: str, folder: Path, prompt: str, processes: int, precis
             process.join(120)
         took = time.perf_counter() - begun
         total = processes * each * PROMPT_TOKENS
-        note(
-            name,
-            f"{precision}: text to text, {processes} gateway processes, one GPU",
-            total / took,
-            "tokens/s",
-        )
+        note(name, f"{precision}: text to text, {processes} gateways, one GPU", total / took, "tokens/s")
     finally:
         server.terminate()
         server.wait(30)

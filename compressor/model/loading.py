@@ -138,7 +138,7 @@ def _open_scorer(
     if _reads_without_torch(model):
         if device == "cpu" and find_spec("openvino") is not None:
             return _open_openvino(model, config, windowing)
-        if device != "cpu" and config.precision in ("auto", "bf16", "fp8"):
+        if device != "cpu" and config.precision != "int8":
             return _open_packed(model, device, config.precision, windowing)
     _require_torch(str(model.folder))
     from compressor.model.transformers_scorer import load_transformers_scorer
@@ -168,8 +168,10 @@ def _open_packed(model: ModelDescription, device: str, precision: str, windowing
     fp8 = precision == "fp8"
     if fp8 and torch.cuda.get_device_capability(device) < (8, 9):
         raise ModelLoadFailed(f"{device}: no float8 on {torch.cuda.get_device_name(device)}")
-    encoder = PackedEncoder(_read(model), device, torch.bfloat16, fp8=fp8)
-    fingerprint = fingerprint_files(model.folder, "packed", "fp8" if fp8 else "bf16", windowing)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    encoder = PackedEncoder(_read(model), device, dtype, fp8=fp8)
+    named = precision.replace("auto", "bf16")
+    fingerprint = fingerprint_files(model.folder, "packed", named, windowing)
     return PackedScorer(encoder, keep_label=model.keep_label, device=device, fingerprint=fingerprint)
 
 

@@ -123,7 +123,7 @@ class PackedEncoder:
 
             inner = self._linear(layer.up, x, quantized)
             return self._linear(layer.down, inner, quantize_rows(inner, gelu=True))
-        if x.is_cuda and isinstance(layer.up, DenseWeight):
+        if x.is_cuda and isinstance(layer.up, DenseWeight) and self._dtype is torch.bfloat16:
             # One cuBLAS call with GELU at its end: the tanh form, closer to the exact one than bf16 can tell.
             inner = torch._addmm_activation(layer.up.bias, x, layer.up.weight.t(), use_gelu=True)
         else:
