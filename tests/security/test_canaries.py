@@ -5,19 +5,15 @@ A real `terse serve` process with keys, receipts, metrics and the SQLite files; 
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.fake_upstream import FakeUpstream, Script, fake_upstream
-from tests.support.live_server import free_port
-from tests.support.waiting import until
+from tests.support.terse_process import TerseProcess, terse_process
 from tests.with_redis.server import RedisServer
 
 PROMPT, ANSWER, TOOL = "canaryprompt7f3a", "canaryanswer91bd", "canarytool55e0"
@@ -49,14 +45,16 @@ teams:
 
 @dataclass
 class Running:
-    """One gateway process, what it wrote to its log, and the key of a client."""
+    """One gateway process, what clients were told, and the key of a client."""
 
-    url: str
-    folder: Path
+    gateway: TerseProcess
     upstream: FakeUpstream
-    process: subprocess.Popen[bytes]
-    replies: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     key: str = ""
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
 
     def ask(self, path: str, body: object, key: str | None = None) -> httpx.Response:
         headers = {"authorization": f"Bearer {key or self.key}"}
@@ -65,66 +63,31 @@ class Running:
     def look(self, path: str) -> str:
         return httpx.get(f"{self.url}{path}", headers={"authorization": f"Bearer {ADMIN}"}, timeout=30).text
 
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
-
-def start(folder: Path, upstream: FakeUpstream, redis_url: str) -> Running:
-    (folder / "terse.yaml").write_text(YAML, encoding="utf-8")
-    port = free_port()
+@pytest.fixture(params=["local", "redis"], scope="module")
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A gateway through which every canary has gone."""
+    tmp_path = tmp_path_factory.mktemp(request.param)
+    redis = RedisServer(tmp_path) if request.param == "redis" else None
     environment = {
-        **os.environ,
         "TERSE_MASTER_KEY": ADMIN,
-        "TERSE_DATA_DIR": str(folder / "data"),
         "TERSE_LOG_LEVEL": "debug",
-        "REDIS_URL": redis_url,
-        "CANARY_URL": upstream.url,
+        "REDIS_URL": redis.url if redis else "",
         "CANARY_KEY": UPSTREAM,
     }
-    command = [
-        sys.executable,
-        "-m",
-        "gateway",
-        "serve",
-        "--config",
-        str(folder / "terse.yaml"),
-        "--port",
-        str(port),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    running = Running(f"http://127.0.0.1:{port}", folder, upstream, process)
-    until(lambda: _is_up(running.url), 60)
-    return running
-
-
-def _is_up(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/readiness", timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-@pytest.fixture(params=["local", "redis"])
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
-    """A gateway through which every canary has gone."""
-    redis = RedisServer(tmp_path) if request.param == "redis" else None
-    with fake_upstream() as upstream:
-        running = start(tmp_path, upstream, redis.url if redis else "")
-        try:
-            send_everything(running)
-            if redis:
-                with redis.client() as client:
-                    client.config_set("rdbcompression", "no")  # a compressed canary would not be found
-                    client.save()
-                assert (tmp_path / "dump.rdb").stat().st_size > 1000
-            yield running
-        finally:
-            running.process.kill()
-            running.process.wait()
-            if redis:
-                redis.kill()
+    with ExitStack() as stack:
+        if redis:
+            stack.callback(redis.kill)
+        upstream = stack.enter_context(fake_upstream())
+        environment["CANARY_URL"] = upstream.url
+        running = Running(stack.enter_context(terse_process(tmp_path, YAML, **environment)), upstream)
+        send_everything(running)
+        if redis:
+            with redis.client() as client:
+                client.config_set("rdbcompression", "no")  # a compressed canary would not be found
+                client.save()
+            assert (tmp_path / "dump.rdb").stat().st_size > 1000
+        yield running
 
 
 def send_everything(running: Running) -> None:
@@ -147,7 +110,7 @@ def send_everything(running: Running) -> None:
         ("/v1/chat/completions", {"messages": PROMPT}),
     ]
     for path, body in bodies:
-        running.replies.append(running.ask(path, {"model": "gpt-4o-mini", **body}).headers.__repr__())
+        running.told.append(running.ask(path, {"model": "gpt-4o-mini", **body}).headers.__repr__())
     for script in (
         Script(status=500, body=f'{{"error": {{"message": "{ANSWER}"}}}}'.encode()),
         Script(chunks=[f"data: {ANSWER}\n\n".encode()], break_after=1),
@@ -159,7 +122,7 @@ def send_everything(running: Running) -> None:
     running.ask("/v1/chat/completions", {"model": "gpt-4o-mini", "messages": [user]}, UNKNOWN)
     broken = f'{{"model": "gpt-4o-mini", "messages": [{PROMPT}'.encode()
     headers = {"authorization": f"Bearer {running.key}"}
-    running.replies.append(
+    running.told.append(
         httpx.post(f"{running.url}/v1/chat/completions", content=broken, headers=headers).text
     )
     assert len(upstream.seen) >= 9, "the canaries did not get through: the test would prove nothing"
@@ -168,16 +131,16 @@ def send_everything(running: Running) -> None:
 def test_canaries_stay_where_they_belong(running: Running) -> None:
     shown = {path: running.look(path) for path in PAGES}
     assert "writers" in shown["/dashboard/data/recent?limit=1000"], "no receipt was written"
-    assert '"message"' in running.log or "msg" in running.log or "request" in running.log, (
-        "no log was written"
-    )
+    assert (
+        '"message"' in running.gateway.log or "msg" in running.gateway.log or "request" in running.gateway.log
+    ), "no log was written"
     for canary in (PROMPT, ANSWER, TOOL, ADMIN, UPSTREAM, UNKNOWN, running.key):
-        assert canary not in running.log, f"{canary} is in the log"
+        assert canary not in running.gateway.log, f"{canary} is in the log"
         for path, text in shown.items():
             assert canary not in text, f"{canary} is in {path}"
-        for reply in running.replies:
-            assert canary not in reply, f"{canary} is in a reply's headers or error"
-        for path in running.folder.rglob("*"):
+        for told in running.told:
+            assert canary not in told, f"{canary} is in a reply's headers or error"
+        for path in running.gateway.folder.rglob("*"):
             if path.is_file() and path.name != "terse.yaml":
                 assert canary.encode() not in path.read_bytes(), f"{canary} is in {path.name}"
 
