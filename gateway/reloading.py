@@ -45,6 +45,7 @@ class Reloader:
     config: Config
     apply: Apply
     environment: Lookup = read_environment
+    tell: Callable[[Outcome], object] | None = None  # hears of every file that was applied or refused
     error: str = ""  # why the latest file was refused; "" when the file in force is the latest
     applied_at: str = ""  # ISO 8601, UTC; "" until the first reload
     reloads: dict[Outcome, int] = field(default_factory=lambda: {"unchanged": 0, "applied": 0, "refused": 0})
@@ -64,6 +65,8 @@ class Reloader:
             outcome = await self._read_and_apply()
             self._seen = digest
             self.reloads[outcome] += 1
+            if self.tell is not None:
+                self.tell(outcome)
             return outcome
 
     async def _read_and_apply(self) -> Outcome:

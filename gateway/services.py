@@ -134,6 +134,7 @@ async def open_services(
             live=live,
             metrics_directory=metrics_directory,
         )
+        stack.push_async_callback(lambda: services.live.directory.close())
         await quality.open()
         stack.push_async_callback(quality.close)
         await stack.enter_async_context(_reloading(services))
@@ -172,7 +173,10 @@ async def _reloading(services: Services) -> AsyncIterator[None]:
     async def apply(new: Config) -> None:
         services.live = make_live(new, services.settings, services.stores, services.session)
 
-    services.reloader = Reloader(config.file, services.settings, config, apply)
+    def tell(outcome: str) -> None:
+        services.metrics.reloads.labels(outcome).inc()
+
+    services.reloader = Reloader(config.file, services.settings, config, apply, tell=tell)
     async with reloading(services.reloader):
         yield
 

@@ -159,4 +159,5 @@ class Receipt:
     frozen_messages: int = 0
     broken_prefix_tokens: int = 0
     compacted: bool = False
+    steps: str = ""  # how the number of tokens came about: `Plan.steps` in one line
     compressible_tokens: int = 0  # that could be shortened when this request came; 0 also when nobody looked

@@ -195,6 +195,7 @@ def log_receipt(receipt: Receipt, attempts: int) -> None:
         "tokens_before": receipt.tokens_before,
         "tokens_after": receipt.tokens_after,
         "compressible_tokens": receipt.compressible_tokens,
+        "steps": receipt.steps,
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,

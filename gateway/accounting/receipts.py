@@ -73,6 +73,7 @@ def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
         frozen_messages=compressed.frozen_messages,
         broken_prefix_tokens=compressed.broken_prefix_tokens,
         compacted=compressed.compacted,
+        steps="; ".join(compressed.plan.steps),
         compressible_tokens=compressed.plan.compressible,
     )
 

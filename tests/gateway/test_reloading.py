@@ -169,6 +169,7 @@ async def test_hangup_reads_the_file_again(file: Path) -> None:
 
 async def test_the_folder_may_vanish_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.reloading._RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.reloading._LOOK_EVERY_MS", 200)
     folder = tmp_path / "config"
     folder.mkdir()
     file = folder / "terse.yaml"
