@@ -76,9 +76,9 @@ class Admission:
             return Spent(0.0)
         name = model if isinstance(model, str) else model.name
         accounts = [account for account in self._accounts(caller, match, name) if account.budgets]
-        now = time.monotonic()
-        known = {account.id: self._shares.get(account.id) for account in accounts}
-        if not all(share is not None and now - share.read < FRESH_SECONDS for share in known.values()):
+        # A key's own budget is heard of with its first reservation; it alone is not worth a round trip.
+        stale = [a for a in accounts if not self._is_fresh(a) and not _is_new_key(a, self._shares)]
+        if stale:
             try:
                 self._remember(accounts, (await self._ledger.spent(accounts)).shares)
             except Unavailable:
@@ -89,15 +89,9 @@ class Admission:
 
     async def read_along(self) -> None:
         """Asks how full the budgets of recent callers are; sent in one round trip with a key's lookup."""
-        now = time.monotonic()
-        recent = list(self._shares.values())[-READ_ALONG:]
-        stale = [share.account for share in recent if now - share.read >= FRESH_SECONDS]
-        unknown = [
-            Account(f"team:{team.name}", team.budgets, team.limits)
-            for team in self._config.teams.values()
-            if team.pressure and team.budgets and f"team:{team.name}" not in self._shares
-        ]
-        accounts = (stale + unknown)[:READ_ALONG]
+        recent = [share.account for share in list(self._shares.values())[-READ_ALONG:]]
+        unknown = [account for account in self._budgets_of_file() if account.id not in self._shares]
+        accounts = [account for account in recent + unknown if not self._is_fresh(account)][:READ_ALONG]
         if not accounts:
             return
         try:
@@ -230,6 +224,18 @@ class Admission:
             accounts.append(Account(f"route:{route.name}", route.budgets))
         return accounts
 
+    def _budgets_of_file(self) -> list[Account]:
+        """What terse.yaml budgets, where a team's pressure may ask for it."""
+        config = self._config
+        teams = [Account(f"team:{t.name}", t.budgets, t.limits) for t in config.teams.values() if t.pressure]
+        models = [Account(f"model:{m.name}", m.budgets, m.limits) for m in config.models.values()]
+        routes = [Account(f"route:{r.name}", r.budgets) for r in config.routes]
+        return [account for account in (*teams, *models, *routes) if account.budgets]
+
+    def _is_fresh(self, account: Account) -> bool:
+        known = self._shares.get(account.id)
+        return known is not None and time.monotonic() - known.read < FRESH_SECONDS
+
     def _model(self, name: str) -> ModelConfig | None:
         """The configured model with limits of its own that this name falls under."""
         if name not in self._models:
@@ -268,3 +274,7 @@ class Admission:
             if holds:
                 await self._ledger.renew([hold for hold in holds if not hold.local])
         self._renewing = None
+
+
+def _is_new_key(account: Account, known: Mapping[str, _Share]) -> bool:
+    return account.id.startswith("key:") and account.id not in known

@@ -50,6 +50,11 @@ class RedisLedger:
         self.dropped = 0  # settlements and receipts lost because the backlog was full
 
     @property
+    def round_trips(self) -> int:
+        """Pipelines sent on this lane so far."""
+        return self._link.round_trips
+
+    @property
     def waiting(self) -> int:
         """Settlements and receipts that wait for Redis to come back."""
         return len(self._backlog)

@@ -112,12 +112,13 @@ def test_with_failures_cancellations_and_a_gateway_that_dies(setting: Setting) -
         assert booked.get(model, 0) == bill.micro_usd(model)
     assert booked.get("m2", 0) <= bill.micro_usd("m2")  # what the dead one had no time to book
     # Another request notices the leases that are over; nothing is held and the rest can be spent.
-    rest = (budget - sum(booked.values())) // setting.most
+    rest = (budget - account_of(setting.redis, "team:storm")[2]) // setting.most
     clients = Clients([Orders(setting.urls, key, 60, models=("m0", "m1"))])
     clients.fire()
     assert clients.outcome().served == rest
     settled(setting.redis, "team:storm")
     running, held, spent = account_of(setting.redis, "team:storm")
     assert (running, held) == (0, 0)
-    assert spent == sum(setting.booked("storm").values()) <= budget
+    # What the dead one settled in its last tenth of a second is spent, and missing in the books.
+    assert sum(setting.booked("storm").values()) <= spent <= min(budget, bill.total)
     assert budget - spent < setting.most

@@ -168,6 +168,17 @@ async def test_open_still_counts_in_this_process(gateway: Gateway) -> None:
         await gateway.admit(team=limited)
 
 
+async def test_open_remembers_that_a_budget_was_full(gateway: Gateway) -> None:
+    holds = [await gateway.admit(team=Team("red", (Budget(usd=0.9),))) for _ in range(3)]
+    gateway.server.freeze()
+    with pytest.raises(BudgetExceeded, match="when it could last be read"):
+        await gateway.admit(team=Team("red", (Budget(usd=0.9),)))
+    for hold in holds:
+        await gateway.admission.settle(hold, Usage(1), 0.3)
+    gateway.server.thaw()
+    assert await charged(gateway.stores) == pytest.approx(0.9)
+
+
 async def test_closed_refuses_with_the_reason(gateway: Gateway) -> None:
     gateway.server.freeze()
     with pytest.raises(Unavailable) as caught:
