@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.chat.conversation import Conversation
@@ -25,7 +25,9 @@ class History:
         return not self.unseen
 
 
-def sort_messages(conversation: Conversation, chain: Chain, known: Known, trigger_tokens: int) -> History:
+def sort_messages(
+    conversation: Conversation, chain: Chain, known: Known, was_small: Callable[[int], bool]
+) -> History:
     """Sorts the messages.
 
     Where the store knows any message, what it does not know is new: the conversation was edited there, and
@@ -39,7 +41,5 @@ def sort_messages(conversation: Conversation, chain: Chain, known: Known, trigge
         new = tuple(index for index in range(count) if index not in forms)
         return History(forms, (), (), new, turns)
     past = ends[-1] + 1 if ends else 0
-    # No tokenizer makes more than one token of a byte: requests below the trigger in bytes are not even
-    # looked at.
-    small = max((end + 1 for end in ends if chain.sizes[end] < trigger_tokens), default=0)
+    small = max((end + 1 for end in ends if was_small(end)), default=0)
     return History({}, tuple(range(small)), tuple(range(small, past)), tuple(range(past, count)), turns)

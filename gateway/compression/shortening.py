@@ -23,7 +23,7 @@ from gateway.compression.reforming import Reformer
 from gateway.compression.score_cache import ScoreCache, team_salt
 from gateway.compression.scoring import ScoreSource
 from gateway.compression.sending import Sender
-from gateway.compression.token_counts import TokenCounts
+from gateway.compression.token_counts import INLINE_CHARACTERS, TokenCounts
 from gateway.config import ModelConfig
 from gateway.errors import Unavailable
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Status, Usage
@@ -33,6 +33,7 @@ from policies import ClientWish, Match, Plan, draw_of, parse_wish, plan_budget
 log = logging.getLogger("terse.compression")
 
 _MESSAGE_TOKENS = 4  # what chat formats put around each message (OpenAI's cookbook)
+_SMALL_BYTES = 8 * LEAST_CACHED_TOKENS  # a request with fewer may have few enough tokens to be called small
 _UNTOUCHED = ("mode-off", "client-off", "outside-schedule")
 
 
@@ -144,12 +145,12 @@ class Shortener:
             return await self._unchanged(job, "off", _no_plan("surface"))
         if first.reason in _UNTOUCHED:
             return await self._unchanged(job, "off", first)
-        size = len(job.request.body)
-        # No tokenizer makes more than one token of a byte: this is too small without a look at it.
-        if size < job.policy.trigger_tokens and (job.limit is None or size < job.limit):
-            return await self._unchanged(
-                job, "skipped", replace(first, compress=False, reason="below-trigger")
-            )
+        if len(job.request.body) < _SMALL_BYTES:
+            tokens = self._count(read_conversation(job.request), None, job)
+            if tokens < _small_tokens(job):
+                job.watch.lap("count")
+                plan = replace(first, compress=False, reason="below-trigger")
+                return _counted(_untouched(job.request, "skipped", plan, job.watch), tokens)
         past = await self._look_back(job)
         outcome = await self._reformer.reform(job, past)
         return await self._sender.send(job, past, outcome, self._clock())
@@ -161,7 +162,13 @@ class Shortener:
         job.watch.lap("read")
         known = await self._prefixes.look_up(chain)
         job.watch.lap("look_up")
-        history = sort_messages(conversation, chain, known, job.policy.trigger_tokens)
+
+        def was_small(end: int) -> bool:
+            return chain.sizes[end] < _SMALL_BYTES and self._count(conversation, end, job) < _small_tokens(
+                job
+            )
+
+        history = sort_messages(conversation, chain, known, was_small)
         fixed = await self._counts.count_many([_fixed_text(conversation)], job.counter)
         tokens = fixed[0] + _MESSAGE_TOKENS * len(conversation.messages)
         job.watch.lap("count")
@@ -169,15 +176,37 @@ class Shortener:
 
     async def _unchanged(self, job: Job, status: Status, plan: Plan) -> Compressed:
         """The client's bytes, counted; nothing is looked up or remembered."""
-        conversation = await at_work(job.large, read_conversation, job.request)
-        texts = [slot.text for message in conversation.messages for slot in message.slots]
         if job.request.surface == "embeddings":
-            texts = _embedding_texts(job.request.raw.get("input"))
-        counts = await self._counts.count_many([*texts, _fixed_text(conversation)], job.counter)
-        tokens = sum(counts) + _MESSAGE_TOKENS * len(conversation.messages)
+            counts = await self._counts.count_many(
+                _embedding_texts(job.request.raw.get("input")), job.counter
+            )
+            tokens = sum(counts)
+        else:
+            conversation = await at_work(job.large, read_conversation, job.request)
+            large = len(job.request.body) > INLINE_CHARACTERS
+            tokens = await at_work(large, self._count, conversation, None, job)
         job.watch.lap("count")
-        result = _untouched(job.request, status, plan, job.watch)
-        return replace(result, tokens_before=tokens, tokens_after=tokens)
+        return _counted(_untouched(job.request, status, plan, job.watch), tokens)
+
+    def _count(self, conversation: Conversation, end: int | None, job: Job) -> int:
+        """Tokens of a conversation up to and with message `end`, or of all of it."""
+        messages = conversation.messages if end is None else conversation.messages[: end + 1]
+        texts = [slot.text for message in messages for slot in message.slots]
+        counts = self._counts.count_now([*texts, _fixed_text(conversation)], job.counter)
+        return sum(counts) + _MESSAGE_TOKENS * len(messages)
+
+
+def _small_tokens(job: Job) -> int:
+    """Requests below this are passed on without a look into the store.
+
+    They cannot be shortened, and no upstream caches a prefix so small: nothing can be lost by not remembering
+    it.
+    """
+    return min(job.policy.trigger_tokens, LEAST_CACHED_TOKENS, *([job.limit] if job.limit else []))
+
+
+def _counted(result: Compressed, tokens: int) -> Compressed:
+    return replace(result, tokens_before=tokens, tokens_after=tokens)
 
 
 def _read_and_hash(job: Job, space: str) -> tuple[Conversation, Chain]:

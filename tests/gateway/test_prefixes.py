@@ -185,10 +185,10 @@ async def test_sightings() -> None:
     assert (await store.look_up(links)).cold.hit_rate == pytest.approx(0.2)
 
 
-def history(raw: dict[str, Any], forms: tuple[Form | None, ...] = (), trigger: int = 10) -> Any:
+def history(raw: dict[str, Any], forms: tuple[Form | None, ...] = (), small: int = -1) -> Any:
     links = chain(raw)
     known = Known(forms or (None,) * len(links.links), None)
-    return sort_messages(read_conversation(parsed(raw)), links, known, trigger)
+    return sort_messages(read_conversation(parsed(raw)), links, known, lambda end: end <= small)
 
 
 def test_what_is_known_of_messages() -> None:
@@ -200,7 +200,7 @@ def test_what_is_known_of_messages() -> None:
     assert (first.new, first.unseen, first.turns) == ((0,), (), 1)
     unknown = history(raw)
     assert (unknown.unseen, unknown.new, unknown.seen, unknown.turns) == ((0, 1, 2), (3, 4), False, 3)
-    small = history(raw, trigger=10_000)
+    small = history(raw, small=2)
     assert (small.small, small.unseen, small.new) == ((0, 1, 2), (), (3, 4))
     form = Form(1, 1)
     edited = history(raw, (form, form, None, None, None))
