@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,12 @@ class TerseProcess:
 
 @contextmanager
 def terse_process(
-    folder: Path, yaml: str, options: Sequence[str] = (), **environment: str
+    folder: Path, yaml: str, *, largest_file: int | None = None, **environment: str
 ) -> Iterator[TerseProcess]:
-    """Serves until the block ends; data, configuration and log are in `folder`."""
+    """Serves until the block ends; data, configuration and log are in `folder`.
+
+    With `largest_file` (bytes) no file of the process may grow beyond: a disk that is full.
+    """
     config = folder / "terse.yaml"
     config.write_text(yaml, encoding="utf-8")
     port = free_port()
@@ -62,7 +66,6 @@ def terse_process(
         str(config),
         "--port",
         str(port),
-        *options,
     ]
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("TERSE_", "REDIS_"))
@@ -74,6 +77,8 @@ def terse_process(
             stdout=log,
             stderr=log,
         )
+    if largest_file:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest_file, largest_file))
     running = TerseProcess(f"http://127.0.0.1:{port}", folder, process)
     try:
         until(running.is_up, START_SECONDS)
