@@ -2,9 +2,9 @@
 
 DATA is a folder with nq10docs, squad2dev, korquad and multihop as `qa_dev_NAME.jsonl.gz` or `NAME.jsonl`;
 READER a Hugging Face folder of a causal language model, or none. It reads the answers and scores for
-LLMLingua, LongLLMLingua and Selective-Context, unless --causal names another. A run that was stopped goes on from the
-rows in OUT; `--report` renders what is there without asking anything. With `--remember` each text is scored
-once for all rates: for quality on a CPU, not for times.
+LLMLingua, LongLLMLingua and Selective-Context, unless --causal names another. A run that was
+stopped goes on from the rows in OUT; `--report` renders what is there without asking anything. With
+`--remember` each text is scored once for all rates: for quality on a CPU, not for times.
 """
 
 from __future__ import annotations

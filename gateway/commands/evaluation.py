@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from compressor.errors import CompressorError
+from gateway.settings import set_environment
 
 if TYPE_CHECKING:
     from compressor.evaluation.run import Progress as Report
 
+# A reader behind litellm must not fetch a price map, nor wait for it to fail where there is no network.
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 FAILED = 1  # exit code: the data, a model or an option cannot be used; the message says which
 METHOD_HELP = (
     "NAME,option=value,… and repeatable: terse, sentences, llmlingua2, llmlingua, longllmlingua, "
@@ -66,6 +69,7 @@ def evaluate_command(
 
     DATA: one object a line with id, context, question, answers. Exit code 0: the report is written, 1: not.
     """
+    set_environment(OFFLINE)
     try:
         from compressor.evaluation.evaluate import EvaluateOptions, evaluate
         from compressor.evaluation.readers import ReaderOptions

@@ -36,7 +36,7 @@ class RemoteReader:
                 messages=[{"role": "user", "content": prompt}],
                 max_tokens=max_tokens,
                 temperature=0.0,
-                num_retries=2,
+                max_retries=2,  # num_retries would need tenacity
                 **extra,
             )
         except Exception as error:  # noqa: BLE001 - litellm raises each provider's own kinds
