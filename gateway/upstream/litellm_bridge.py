@@ -6,8 +6,9 @@ Its import takes seconds and 200 MB, reads `.env` files and fetches a price map 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -72,7 +73,9 @@ class LitellmUpstream:
         return UpstreamReply(200, _JSON, ReadyBody([orjson.dumps(_plain(answer))]))
 
     async def close(self) -> None:
-        """litellm keeps its own pool for the life of the process."""
+        """Closes litellm's connections, which all bridges of the process share."""
+        if "litellm" in sys.modules:
+            await sys.modules["litellm"].close_litellm_async_clients()
 
     def _arguments(self, litellm: Any, call: UpstreamCall, asked: Mapping[str, Any]) -> dict[str, Any]:
         from litellm.types.utils import is_litellm_owned_kwarg
@@ -164,9 +167,27 @@ class _StreamedAnswer:
         return b"".join([part async for part in self])
 
     async def close(self) -> None:
-        closing = getattr(self._answer, "aclose", None)
-        if closing is not None:
-            await closing()
+        for part in list(_layers(self._answer)):
+            closing = getattr(part, "aclose", None)
+            if closing is not None:
+                with contextlib.suppress(Exception):  # litellm's, a provider's: nobody waits for it any more
+                    await closing()
+
+
+def _layers(stream: Any) -> Iterator[Any]:
+    """The stream and what it reads from, down to the HTTP response.
+
+    litellm's wrapper closes only what has an `aclose` of its own; the response of most providers sits behind
+    an object without one, and would be read on after the client left.
+    """
+    while stream is not None:
+        yield stream
+        frame = getattr(stream, "ag_frame", None)
+        if frame is not None:
+            stream = frame.f_locals.get("self")
+        else:
+            within = getattr(stream, "completion_stream", None)
+            stream = within or getattr(stream, "streaming_response", None)
 
 
 def _event(part: Any) -> bytes:
