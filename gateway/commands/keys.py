@@ -11,7 +11,11 @@ import typer
 
 from gateway.commands.admin_client import AsJson, ConfigFile, Url, ask, note_if_open, rows_table, show, stop
 
-keys = typer.Typer(no_args_is_help=True, help="Make, change and remove the keys that clients use.")
+keys = typer.Typer(
+    no_args_is_help=True,
+    help="Make, change and remove the keys that clients use.",
+    epilog="Example: terse keys create --team search --budget 20 --per 30d",
+)
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key itself, its hash or its alias.")]
 Alias = Annotated[str | None, typer.Option(help="A name to recognise the key by.")]

@@ -10,7 +10,11 @@ import typer
 from gateway.commands.admin_client import AsJson, ConfigFile, Url, ask, rows_table, show
 from gateway.commands.keys import BudgetUsd, Model, Parallel, Per, Rpm, Tpm, budget_text, limits_text
 
-teams = typer.Typer(no_args_is_help=True, help="Make, change and remove the teams that pay.")
+teams = typer.Typer(
+    no_args_is_help=True,
+    help="Make, change and remove the teams that pay.",
+    epilog="Example: terse teams create search --budget 200 --per 30d",
+)
 
 Name = Annotated[str, typer.Argument(metavar="TEAM", help="The team's name.")]
 Pressure = Annotated[
