@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 from compressor.engine.protocol import ScoringEngine
 from gateway.errors import Conflict, GatewayError
 from gateway.exchange import Admitted
-from gateway.quality.evidence import COLLECTION, KEPT_LENGTHS, Evidence, decode, measured, record_name
+from gateway.quality.evidence import (
+    COLLECTION,
+    KEPT_LENGTHS,
+    KEPT_PAIRS,
+    Evidence,
+    decode,
+    measured,
+    record_name,
+)
 from gateway.quality.measures import QualityMetrics
 from gateway.quality.shadow import Arm, Sample, compare_with_original, repeatable
 from gateway.shapes import Compressed, ParsedRequest, Receipt
@@ -65,6 +73,18 @@ class _Pending:
             kept.append(tokens)
         elif (place := random.randrange(self.requests[arm])) < KEPT_LENGTHS:
             kept[place] = tokens
+
+    def absorb(self, earlier: _Pending) -> None:
+        """Takes back what could not be stored."""
+        self.treated[:0] = earlier.treated
+        self.baseline[:0] = earlier.baseline
+        for kind, pairs in earlier.kinds.items():
+            self.kinds[kind] = self.kinds.get(kind, 0) + pairs
+        for arm, lengths in earlier.lengths.items():
+            self.lengths[arm] = (lengths + self.lengths[arm])[-KEPT_LENGTHS:]
+            self.requests[arm] += earlier.requests[arm]
+        # The store may be gone for long.
+        del self.treated[:-KEPT_PAIRS], self.baseline[:-KEPT_PAIRS]
 
     def evidence(self) -> Evidence:
         """As evidence, to be added to what is stored."""
@@ -189,7 +209,7 @@ class QualityGuard:
                 await self._exchange(policy, pending.evidence() if pending else Evidence())
             except (GatewayError, OSError) as error:
                 if pending is not None:
-                    self._pending.setdefault(name, pending)  # the store is gone for now
+                    self._pending_of(policy).absorb(pending)
                 _log.warning("quality of policy %s was not stored: %s", policy.name, error)
 
     async def _run(self) -> None:
