@@ -161,7 +161,7 @@ class Administration:
 
     async def export(self) -> dict[str, Any]:
         """Every stored key (as its hash) and team."""
-        data: dict[str, Any] = {"terse_export": 1, "exported_at": stamp(_now())}
+        data: dict[str, Any] = {"registry": 1, "exported_at": stamp(_now())}
         for collection in (TEAMS, KEYS):
             data[collection] = [
                 {"name": record.name, "data": record.data.decode()}
@@ -171,8 +171,8 @@ class Administration:
 
     async def restore(self, data: object, *, replace_known: bool) -> dict[str, int]:
         """Takes an export over. What is there already stays, unless it is to be replaced."""
-        if not isinstance(data, dict) or data.get("terse_export") != 1:
-            raise BadRequest("this is no export of Terse", param="terse_export")
+        if not isinstance(data, dict) or data.get("registry") != 1:
+            raise BadRequest("this is no export of Terse", param="registry")
         counts = {"teams": 0, "keys": 0, "kept": 0}
         for collection, name, stored in _entries(data):
             known = await self.stores.registry.get(collection, name)

@@ -348,8 +348,8 @@ async def test_export_and_import(api: Api, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [{}, {"terse_export": 2}, {"terse_export": 1, "keys": [{"name": "x"}]},
-     {"terse_export": 1, "teams": [{"name": "x", "data": "{}"}]}, {"terse_export": 1, "keys": ["x"]}],
+    [{}, {"registry": 2}, {"registry": 1, "keys": [{"name": "x"}]},
+     {"registry": 1, "teams": [{"name": "x", "data": "{}"}]}, {"registry": 1, "keys": ["x"]}],
 )  # fmt: skip
 async def test_imports_that_are_none(api: Api, data: dict[str, Any]) -> None:
     await api.refused(400, "/registry/import", data)
