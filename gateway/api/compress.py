@@ -126,8 +126,17 @@ async def _one_prompt(
     after = tokens
     if value is not None:
         options: dict[str, Any] = {"target_tokens": round(value)} if by_target else {"keep": value}
-        done = await _compressed(compressor, text["text"], options)
-        shortened, after, information = done.text, done.tokens_after, "compressed"
+        information = "compressed"
+        try:
+            done = await compressor.acompress(text["text"], **cast(CompressOptions, options))
+        except BudgetTooSmall as error:
+            # Kong's plugin knows no refusal: what must stay stays, and the figures show it.
+            target = (options.get("target_tokens") or int(tokens * value)) + error.short_by
+            done = await _compressed(compressor, text["text"], {"target_tokens": target})
+            information = "compressed less than asked: numbers, names and the like stay"
+        except CompressorError as error:
+            raise as_gateway_error(error) from error
+        shortened, after = done.text, done.tokens_after
     return {
         "msg_id": text.get("msg_id"),
         "text": shortened,

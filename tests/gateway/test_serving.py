@@ -1,0 +1,164 @@
+"""`terse serve` as a process: workers, signals, draining, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.serving import is_loopback
+from tests.support import chat_bodies
+from tests.support.fake_upstream import FakeUpstream, Script
+from tests.support.live_server import free_port
+
+YAML = """
+upstreams: {up: {base_url: "%s"}}
+models: {gpt-4o-mini: {upstream: up}}
+policies: {default: {mode: "off"}}
+"""
+
+
+@contextmanager
+def terse_serve(folder: Path, yaml: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running `terse serve` and its URL."""
+    (folder / "terse.yaml").write_text(yaml)
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "serve",
+        "--config",
+        "terse.yaml",
+        "--port",
+        str(port),
+        *options,
+    ]
+    environment = {**os.environ, "TERSE_DATA_DIR": str(folder), "TERSE_LOG_LEVEL": "info"}
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=log, text=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: httpx.get(url + "/health/liveness", timeout=5).status_code == 200, 90)
+        yield process, url
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def wait_for(condition: object, seconds: float = 15) -> None:
+    """Until the condition holds; trouble of the network counts as not yet."""
+    assert callable(condition)
+    pause, end = threading.Event(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except httpx.TransportError:
+            pass
+        pause.wait(0.1)
+    raise AssertionError("it never came true")
+
+
+def test_sigterm_lets_running_requests_end(tmp_path: Path, upstream: FakeUpstream) -> None:
+    chunks = [b"data: %d\n\n" % n for n in range(15)]
+    upstream.then(Script(headers={"content-type": "text/event-stream"}, chunks=chunks, pause=0.1))
+    got: list[bytes] = []
+    with terse_serve(tmp_path, YAML % upstream.url) as (process, url):
+
+        def ask() -> None:
+            request = chat_bodies.chat(stream=True)
+            got.append(httpx.post(url + "/v1/chat/completions", json=request, timeout=20).content)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert upstream.arrived(20)
+        process.send_signal(signal.SIGTERM)
+        asking.join(20)
+        assert process.wait(20) == 0
+    assert got == [b"".join(chunks)]
+
+
+def test_sighup_reads_the_file_again_and_refuses_a_bad_one(tmp_path: Path, upstream: FakeUpstream) -> None:
+    with terse_serve(tmp_path, YAML % upstream.url) as (process, url):
+
+        def models() -> list[str]:
+            return [m["id"] for m in httpx.get(url + "/v1/models", timeout=5).json()["data"]]
+
+        (tmp_path / "terse.yaml").write_text("models: [")
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: httpx.get(url + "/health/readiness", timeout=5).json()["configuration_error"])
+        assert models() == ["gpt-4o-mini"]
+        (tmp_path / "terse.yaml").write_text((YAML % upstream.url).replace("gpt-4o-mini", "other"))
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: models() == ["other"])
+        assert process.poll() is None
+
+
+def test_two_workers_share_one_compressor_and_one_metrics_page(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    yaml = (YAML % upstream.url).replace('mode: "off"', "mode: on")
+    with terse_serve(tmp_path, yaml, "--workers", "2") as (_, url):
+        wait_for(lambda: httpx.get(url + "/health/readiness", timeout=5).status_code == 200, 60)
+        asked = chat_bodies.body(chat_bodies.rag())
+        for _ in range(20):  # a connection each, so that both workers get some
+            reply = httpx.post(url + "/v1/chat/completions", content=asked, timeout=30)
+            assert reply.status_code == 200
+        assert reply.headers["x-terse-compression"] == "applied"
+        page = httpx.get(url + "/metrics", timeout=10).text
+        counted = [line for line in page.splitlines() if line.startswith("terse_requests_total{")]
+        assert sum(float(line.rsplit(" ", 1)[1]) for line in counted) == 20
+    log = (tmp_path / "log").read_text()
+    assert "committee" not in log  # no prompt text
+    assert "any" not in [word.strip('",:') for word in log.split()]
+
+
+@pytest.mark.parametrize(
+    ("options", "yaml", "code", "said"),
+    [
+        (["--host", "0.0.0.0"], "", 2, "insecure"),
+        ([], "models: 3", 1, "models"),
+        (["--config", "missing.yaml"], "", 1, "no such file"),
+        (["--port", "99999"], "", 2, "port"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, options: list[str], yaml: str, code: int, said: str) -> None:
+    if yaml:
+        (tmp_path / "terse.yaml").write_text(yaml)
+    result = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", "TERSE_DATA_DIR": str(tmp_path)},
+    )
+    assert result.returncode == code
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("", False),
+    ],
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
