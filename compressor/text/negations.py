@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 _BY_LANGUAGE = {
     "en": "not no never none neither nor nothing nobody nowhere cannot without unless except hardly "
@@ -56,6 +57,7 @@ _HAS_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30
 STRIP = ".,;:!?\"'()[]{}«»“”„‘’*_…¿¡،؛؟।"
 
 
+@lru_cache(maxsize=65_536)
 def is_negation(word: str) -> bool:
     """Whether a space-separated word negates; case and the punctuation around it do not matter."""
     bare = word.strip(STRIP).lower()

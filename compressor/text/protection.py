@@ -203,18 +203,14 @@ def _name_candidates(words: Words) -> list[int]:
 def _protect_negations(words: Words, codes: NDArray[np.uint8]) -> None:
     code = CODE["negations"]
     text = words.text
-    known: dict[str, bool] = {}
     short = np.flatnonzero(words.ends - words.starts <= LONGEST + 4)
-    last = len(words) - 1
     starts, ends = words.starts[short].tolist(), words.ends[short].tolist()
-    for index, start, end in zip(short.tolist(), starts, ends, strict=True):
-        word = text[start:end]
-        negates = known.get(word)
-        if negates is None:
-            negates = known[word] = is_negation(word)
-        if negates:
+    strings = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    negations = {word for word in set(strings) if is_negation(word)}
+    if negations:
+        for index in short[[word in negations for word in strings]].tolist():
             codes[index] = code
-            if index < last and text[end - 1] not in ".!?,;:":
+            if index + 1 < len(words) and text[words.ends[index] - 1] not in ".!?,;:":
                 codes[index + 1] = code
     mark_spans(words, codes, unspaced_negations(text), "negations")
 

@@ -206,7 +206,7 @@ def everything(text: str) -> NDArray[np.int64]:
 
 def as_spans(slices: NDArray[np.int64]) -> tuple[Span, ...]:
     """Slices as public spans."""
-    return tuple(Span(start, end) for start, end in slices.tolist())
+    return tuple(map(Span, slices[:, 0].tolist(), slices[:, 1].tolist()))
 
 
 def render(text: str, slices: NDArray[np.int64]) -> str:

@@ -80,7 +80,8 @@ def nothing_wrong(original: str, shortened: str) -> str:
 def _treat_prose(words: Words, units: Units, plain: Treatment) -> Treatment:
     text = words.text
     sticky = np.zeros(len(words), bool)
-    spans = [found.span() for pattern in (_BULLET, _DOCUMENT) for found in pattern.finditer(text)]
+    spans = [found.span() for found in _BULLET.finditer(text)]
+    spans += [found.span() for found in _DOCUMENT.finditer(text)]
     speakers = [found.span() for found in _SPEAKER.finditer(text)]
     if len(speakers) >= _FEWEST_SPEAKERS:
         spans += speakers

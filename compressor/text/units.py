@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,10 @@ _ABBREVIATION_WORDS = """
 _ABBREVIATIONS = frozenset(_ABBREVIATION_WORDS.split())
 _LATIN_ENDS = ".!?…"
 _OTHER_ENDS = "。！？｡؟۔।॥።៕။՞"
+_LONGEST_END = 32  # characters at a word's end that are looked at
+_NO, _LIKELY, _SURE = 0, 1, 2
 _CLOSERS = "\"'”’»)]}*_`」』）】》"
+_END_POINTS = np.asarray([ord(mark) for mark in _LATIN_ENDS + _OTHER_ENDS + _CLOSERS], np.uint32)
 _BULLET = re.compile(r"[-*+•–]\s|\(?\d{1,3}[.)]\s|#{1,6}\s|>|\|")
 _DOCUMENT = re.compile(
     r"^[ \t]*(?:(?:Document|Passage|Source|Result|Article|Section|Chapter|文档|文章|资料)\s*\[?#?\d+"
@@ -149,23 +153,30 @@ def _wrapped(words: Words, line_begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _after_full_stop(words: Words) -> NDArray[np.bool_]:
     """Words that begin a sentence because the word before ends one."""
     text = words.text
-    ends_with = codepoints(text)[words.ends - 1]
-    marks = np.isin(ends_with, [ord(mark) for mark in _LATIN_ENDS + _OTHER_ENDS + _CLOSERS])
+    points = codepoints(text)
     begins = np.zeros(len(words), bool)
-    classes = char_table()
-    for index in np.flatnonzero(marks[:-1]).tolist():
-        word = text[max(words.starts[index], words.ends[index] - 32) : words.ends[index]]
-        bare = word.rstrip(_CLOSERS)
-        if not bare:
-            continue
-        mark = bare[-1]
-        after = text[words.starts[index + 1]]
-        if mark in _OTHER_ENDS:
-            begins[index + 1] = True
-        elif mark in _LATIN_ENDS:
-            spaced = words.ends[index] < words.starts[index + 1] or classes[ord(after)] == Char.HAN
-            begins[index + 1] = spaced and not after.islower() and not (mark == "." and _abbreviates(bare))
+    at = np.flatnonzero(np.isin(points[words.ends[:-1] - 1], _END_POINTS))
+    following = words.starts[at + 1]
+    spaced = (words.ends[at] < following) | (char_table()[points[following]] == Char.HAN)
+    ends = words.ends[at]
+    starts = np.maximum(words.starts[at], ends - _LONGEST_END)
+    rows = zip(at.tolist(), starts.tolist(), ends.tolist(), following.tolist(), spaced.tolist(), strict=True)
+    for index, start, end, after, apart in rows:
+        ending = _ending(text[start:end])
+        begins[index + 1] = ending == _SURE or (ending == _LIKELY and apart and not text[after].islower())
     return begins
+
+
+@lru_cache(maxsize=65_536)
+def _ending(word: str) -> int:
+    """Whether a word ends a sentence: surely, likely (if what follows looks like a beginning), or not."""
+    bare = word.rstrip(_CLOSERS)
+    mark = bare[-1:]
+    if mark and mark in _OTHER_ENDS:
+        return _SURE
+    if mark and mark in _LATIN_ENDS:
+        return _NO if mark == "." and _abbreviates(bare) else _LIKELY
+    return _NO
 
 
 def _abbreviates(word: str) -> bool:
