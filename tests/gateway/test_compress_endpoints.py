@@ -89,10 +89,11 @@ def test_preview_explains_every_word(gateway: LiveGateway) -> None:
 
 
 def test_preview_of_a_conversation(gateway: LiveGateway) -> None:
-    asked = {**chat_bodies.rag(), "keep": 0.6}
+    turns = [("user", chat_bodies.long_text(40)), ("assistant", "Noted."), ("user", "When?")]
+    asked = {**chat_bodies.conversation(turns), "keep": 0.6}
     with gateway.client() as client:
         reply = client.post("/v1/compress/preview", json=asked).json()
-    assert len(reply["messages"]) == 2
+    assert len(reply["messages"]) == 3
     assert reply["tokens_after"] < reply["tokens_before"]
     assert reply["parts"][0]["words"]
 
