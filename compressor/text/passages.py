@@ -16,7 +16,7 @@ from compressor.text.protection import CODE, mark_spans, protect_words
 from compressor.text.rendering import Spacing, bridge_gaps, everything, kept_slices, measure_spacing, render
 from compressor.text.structures import treat
 from compressor.text.tokens import TokenCounter
-from compressor.text.units import question_units, split_units
+from compressor.text.units import Units, question_spans, split_units
 from compressor.text.words import Words, split_words
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         kind = detect_kind(text) if passage.kind == "auto" else passage.kind
         treatment = treat(words, units, scores, protection.codes, kind)
         codes, tails = treatment.codes, protection.tails
-    question_unit, unit_spans = _question_units(passage, words)
+    question_unit, unit_spans = _question_units(passage, words, units)
     return Prepared(
         passage=passage,
         words=words,
@@ -149,11 +149,13 @@ def _useful_heads(
     return sticky & has_free[line]
 
 
-def _question_units(passage: Passage, words: Words) -> tuple[NDArray[np.int64], tuple[Span, ...]]:
+def _question_units(
+    passage: Passage, words: Words, units: Units
+) -> tuple[NDArray[np.int64], tuple[Span, ...]]:
     """Which unit of `question_units` each word is in, and where those units are."""
     if passage.relevance is None and not passage.question:
         return np.zeros(0, np.int64), ()
-    spans = question_units(passage.text).spans
+    spans = question_spans(words, units)
     if passage.relevance is not None and len(spans) != len(passage.relevance):
         raise InvalidOption(
             f"relevance: the text has {len(spans)} units, got {len(passage.relevance)} values"

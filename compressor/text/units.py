@@ -92,28 +92,27 @@ def question_units(text: str) -> QuestionUnits:
     Short texts: every sentence, read with the one before and after it. Long ones: groups of three sentences.
     """
     words = split_words(text)
-    if not len(words):
-        return QuestionUnits([], [])
-    units = split_units(words)
-    firsts = np.flatnonzero(np.diff(units.sentence, prepend=-1))
-    group = 1 if len(text) <= NEIGHBOURS_UP_TO else _GROUP
-    if group > 1:  # groups stay inside a document
-        position = np.arange(len(firsts)) - np.searchsorted(
-            units.document[firsts], units.document[firsts], "left"
-        )
-        firsts = firsts[position % group == 0]
-    lasts = np.append(firsts[1:], len(words)) - 1
-    spans = [
-        Span(start, end)
-        for start, end in zip(words.starts[firsts].tolist(), words.ends[lasts].tolist(), strict=True)
-    ]
-    if group > 1:
+    spans = question_spans(words, split_units(words))
+    if len(text) > NEIGHBOURS_UP_TO:
         return QuestionUnits([text[span.start : span.end] for span in spans], spans)
     last = len(spans) - 1
     passages = [
         text[spans[max(0, index - 1)].start : spans[min(last, index + 1)].end] for index in range(len(spans))
     ]
     return QuestionUnits(passages, spans)
+
+
+def question_spans(words: Words, units: Units) -> list[Span]:
+    """Where the units stand that `question_units` ranks."""
+    if not len(words):
+        return []
+    firsts = np.flatnonzero(np.diff(units.sentence, prepend=-1))
+    if len(words.text) > NEIGHBOURS_UP_TO:  # in groups, which stay inside a document
+        document = units.document[firsts]
+        position = np.arange(len(firsts)) - np.searchsorted(document, document, "left")
+        firsts = firsts[position % _GROUP == 0]
+    lasts = np.append(firsts[1:], len(words)) - 1
+    return list(map(Span, words.starts[firsts].tolist(), words.ends[lasts].tolist()))
 
 
 def _line_breaks(words: Words) -> NDArray[np.int32]:
