@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +14,14 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
+from compressor.errors import CompressorError
+from gateway.chat.request import SURFACES, parse_request
 from gateway.configuration.explaining import Question, answer_as_data, answer_as_text, explain
 from gateway.configuration.replaying import Past, Replay, read_log, replay_as_data, replay_traffic
 from gateway.configuration_file import Reading, read_config
+from gateway.errors import BadRequest
 from gateway.settings import load_settings
+from gateway.shapes import ParsedRequest
 from policies.errors import ConfigurationError, PolicyError
 
 REFUSED = 1  # exit code: the file has mistakes (2 is typer's: the command line has)
@@ -66,8 +71,11 @@ def check(
 )
 def explain_command(
     file: File,
-    model: Annotated[str, typer.Option(help="The model that the client names.")],
-    tokens: Annotated[int, typer.Option(min=0, help="Tokens of the whole input.")],
+    request: Annotated[
+        str, typer.Option(metavar="FILE", help="A request body; its texts are looked at.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="The model that the client names.")] = "",
+    tokens: Annotated[int | None, typer.Option(min=0, help="Tokens of the whole input.")] = None,
     team: Annotated[str, typer.Option(help="The team of the key.")] = "default",
     path: Annotated[str, typer.Option(help="The endpoint.")] = "/v1/chat/completions",
     compressible: Annotated[
@@ -88,23 +96,29 @@ def explain_command(
 ) -> None:
     """Say which route a request takes and why, and how much of it would be kept.
 
-    Exit code 0: explained; 1: the file is refused, or the model is not in it.
+    Either --model and --tokens, or --request with a request's JSON: then every text of it is listed.
+
+    Exit code 0: explained; 1: the file or the request is refused, or the model is not in the file.
     """
+    parsed = _request(request, path) if request else None
+    if parsed is None and (not model or tokens is None):
+        raise typer.BadParameter("expected --model and --tokens, or --request")
     question = Question(
-        model=model,
+        model=model or (parsed.model if parsed else ""),
         team=team,
         path=path,
-        tokens=tokens,
+        tokens=tokens or 0,
         at=_moment(at),
         compressible=compressible,
         headers=_pairs(header, "--header"),
         metadata=_pairs(metadata, "--metadata"),
         spent=spent,
         draw=draw,
+        request=parsed,
     )
     try:
         answer = explain(_read(file).config, question)
-    except PolicyError as error:
+    except (PolicyError, CompressorError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(REFUSED) from None
     typer.echo(json.dumps(answer_as_data(answer, question)) if as_json else answer_as_text(answer, question))
@@ -199,6 +213,16 @@ def _progress(log: str) -> Iterator[Callable[[Iterator[Past]], Iterator[Past]]]:
 
 def _read(file: str) -> Reading:
     return read_config(file, load_settings(), secrets_needed=False)
+
+
+def _request(file: str, path: str) -> ParsedRequest:
+    try:
+        return parse_request(SURFACES.get(path, "chat"), path, Path(file).read_bytes())
+    except OSError as error:
+        typer.echo(f"{file}: {error.strerror}", err=True)
+    except BadRequest as error:
+        typer.echo(f"{file}: {error.message}", err=True)
+    raise typer.Exit(REFUSED)
 
 
 def _moment(text: str) -> datetime:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
+from compressor.text.tokens import counter_for
 from gateway.accounting.prices import Prices
+from gateway.chat.segments import split_messages
 from gateway.config import Config, ModelConfig
 from gateway.configuration.connections import model_named
+from gateway.shapes import ParsedRequest
 from policies.checking import suggest
 from policies.errors import PolicyError
 from policies.match import Explanation, PolicyBook
-from policies.planning import parse_wish, plan_budget
-from policies.shapes import Plan, PressureStep, RequestFacts
+from policies.planning import parse_wish, plan_budget, rule_for
+from policies.shapes import Plan, Policy, PressureStep, RequestFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,19 @@ class Question:
     metadata: Mapping[str, str] = field(default_factory=dict)
     spent: float = 0.0
     draw: float | None = None  # None: neither sampled out nor held out, whatever the shares
+    request: ParsedRequest | None = None  # its texts are looked at, instead of `tokens` and `compressible`
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One text of a request: how large it is, and why it stays ("" when it may be shortened)."""
+
+    message: int
+    role: str
+    kind: str
+    tokens: int
+    stays: str
+    keep: float | None  # of its own, by role or tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +55,10 @@ class Answer:
     explanation: Explanation
     plan: Plan
     model: ModelConfig
+    tokens_before: int
     tokens_after: int
     notes: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
 
 
 def explain(config: Config, question: Question) -> Answer:
@@ -58,18 +76,19 @@ def explain(config: Config, question: Question) -> Answer:
     )
     explanation = PolicyBook(config.policies, config.routes).explain(facts)
     policy = explanation.match.policy
-    free = question.tokens if question.compressible is None else min(question.compressible, question.tokens)
-    if question.compressible is None:
+    named = model if model.model else replace(model, model=question.model)
+    parts = _parts(question.request, policy, named) if question.request is not None else ()
+    total, free = _sizes(question, parts)
+    if question.request is None and question.compressible is None:
         notes.append("counted as if every token may be shortened; give --compressible for what really may")
     if question.draw is None and (policy.sample < 1 or policy.holdout > 0):
         share = policy.sample * (1 - policy.holdout)
         notes.append(f"explained for the {share:.4g} of the conversations that sample and holdout leave in")
-    named = model if model.model else replace(model, model=question.model)
     price = Prices().of(named, config.upstreams[model.upstream])
     plan = plan_budget(
         policy,
         compressible_tokens=free,
-        total_tokens=question.tokens,
+        total_tokens=total,
         wish=parse_wish(facts.headers.get("x-terse-compress")),
         spent_share=question.spent,
         pressure=_pressure(config, question.team),
@@ -78,8 +97,8 @@ def explain(config: Config, question: Question) -> Answer:
         draw=policy.sample * policy.holdout if question.draw is None else question.draw,
         at=question.at,
     )
-    after = question.tokens - (free - plan.target if plan.compress and plan.mode == "on" else 0)
-    return Answer(explanation, plan, model, after, tuple(notes))
+    after = total - (free - plan.target if plan.compress and plan.mode == "on" else 0)
+    return Answer(explanation, plan, model, total, after, tuple(notes), parts)
 
 
 def answer_as_data(answer: Answer, question: Question) -> dict[str, object]:
@@ -108,12 +127,13 @@ def answer_as_data(answer: Answer, question: Question) -> dict[str, object]:
         "compress": plan.compress,
         "skip_reason": plan.reason,
         "keep": plan.keep,
-        "tokens_before": question.tokens,
+        "tokens_before": answer.tokens_before,
         "compressible": plan.compressible,
         "target": plan.target,
         "tokens_after": answer.tokens_after,
         "steps": list(plan.steps),
         "notes": list(answer.notes),
+        "parts": [asdict(part) for part in answer.parts],
     }
 
 
@@ -129,16 +149,52 @@ def answer_as_text(answer: Answer, question: Question) -> str:
         lines.append(f" {mark} route {verdict.route} ({verdict.policy}): {verdict.reason}")
     if plan.compress:
         kept = f"{plan.target} of {plan.compressible} compressible tokens"
-        effect = {
-            "on": f"input goes from {question.tokens} to about {answer.tokens_after} tokens",
-            "audit": f"mode audit: computed and booked, the original of {question.tokens} tokens is sent",
-        }[plan.mode if plan.mode == "audit" else "on"]
+        effect = f"input goes from {answer.tokens_before} to about {answer.tokens_after} tokens"
+        if plan.mode == "audit":
+            effect = f"mode audit: only booked, the original of {answer.tokens_before} tokens is sent"
         lines.append(f"kept: {kept} (keep {plan.keep:g}); {effect}")
     else:
         lines.append(f"nothing is shortened: {plan.reason}")
     lines += [f"  - {step}" for step in plan.steps]
+    lines += [f"  {_part_line(part, plan)}" for part in answer.parts]
     lines += [f"note: {note}" for note in answer.notes]
     return "\n".join(lines)
+
+
+def _parts(request: ParsedRequest, policy: Policy, model: ModelConfig) -> tuple[Part, ...]:
+    """The texts of a request as the gateway splits them, counted by the model's tokenizer."""
+    counter = counter_for(model.tokenizer or model.model or model.name)
+    segments = split_messages(request, policy, counter.count)
+    counts = counter.count_many([segment.text for segment in segments])
+    return tuple(
+        Part(
+            message=segment.message,
+            role=segment.role,
+            kind=segment.kind,
+            tokens=tokens,
+            stays=segment.protected,
+            keep=rule_for(policy, segment.role, segment.tool).keep,
+        )
+        for segment, tokens in zip(segments, counts, strict=True)
+    )
+
+
+def _sizes(question: Question, parts: Sequence[Part]) -> tuple[int, int]:
+    """Tokens of the whole input, and of what may be shortened."""
+    if question.request is not None:
+        return sum(part.tokens for part in parts), sum(part.tokens for part in parts if not part.stays)
+    free = question.tokens if question.compressible is None else question.compressible
+    return question.tokens, min(free, question.tokens)
+
+
+def _part_line(part: Part, plan: Plan) -> str:
+    where = f"message {part.message}" if part.message >= 0 else "instructions"
+    what = f"{where}, {part.role}, {part.kind}: {part.tokens} tokens"
+    if part.stays:
+        return f"{what}, stays ({part.stays})"
+    if not plan.compress:
+        return f"{what}, stays"
+    return f"{what}, shortened to about {round(part.tokens * (part.keep or plan.keep))}"
 
 
 def _pressure(config: Config, team: str) -> Sequence[PressureStep]:

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from gateway.commands import policy
+from tests.support.chat_bodies import rag
 
 FILE = """\
 upstreams: {openai: {base_url: 'https://api.openai.com/v1', api_key: env/NOT_SET_ANYWHERE}}
@@ -152,3 +153,23 @@ def test_replay_prints_what_would_have_been(file: str, tmp_path: Path) -> None:
     log.write_text("")
     code, _, err = run("replay", str(log), "--config", file)
     assert code == 1 and "no request that this configuration serves" in err
+
+
+def test_explain_looks_at_the_texts_of_a_request(file: str, tmp_path: Path) -> None:
+    path = tmp_path / "body.json"
+    path.write_text(json.dumps(rag(model="gpt-4o", sentences=300)))
+    code, out, _ = run("explain", file, "--request", str(path), "--team", "search", "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert said["policy"] == "rag" and said["compress"]
+    assert said["tokens_before"] == sum(part["tokens"] for part in said["parts"])
+    assert said["compressible"] == sum(part["tokens"] for part in said["parts"] if not part["stays"])
+    assert {part["role"] for part in said["parts"]} == {"system", "user"}
+    assert any(part["stays"] == "instruction" for part in said["parts"])
+    code, out, _ = run("explain", file, "--request", str(path), "--team", "search")
+    assert "message 0, system, prose" in out and ", stays (system)" in out and "shortened to about" in out
+    path.write_text("[]")
+    code, _, err = run("explain", file, "--request", str(path))
+    assert (code, err) == (1, f"{path}: the body: expected a JSON object, got a list\n")
+    assert run("explain", file, "--request", str(tmp_path / "gone"))[0] == 1
+    assert run("explain", file, "--team", "search")[0] == 2
