@@ -132,7 +132,7 @@ def _cached_uncompressed(compressed: Compressed, usage: Usage, scale: float) -> 
     if original < LEAST_CACHED_TOKENS:
         return told  # no conversation before this request: what was read is what all requests share
     # Where the bill cannot show it, what was likely cached counts as cached, against us.
-    expected = original if compressed.prefix_hit_rate >= 0.5 else compressed.prefix_hit_rate * original
+    expected = original if compressed.prefix_hit_rate > 0.5 else compressed.prefix_hit_rate * original
     if compressed.broken_prefix_tokens:
         return round(max(told, expected))
     if sent < LEAST_CACHED_TOKENS:

@@ -128,15 +128,19 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
 
 
 def _prefix(past: Past, outcome: Outcome, sent: list[int]) -> tuple[int, int]:
-    """Tokens of old messages up to the first whose form has changed, and those behind it."""
+    """Tokens of old messages up to the first whose form has changed, and those behind it.
+
+    Of history that did not go through here nobody knows the form that it was sent in: it is in neither,
+    unless it is shortened now.
+    """
     same, broken = (past.fixed_tokens, 0) if sent else (0, 0)
     for index in sent:
         form = outcome.forms[index]
         earlier = past.history.forms.get(index)
-        changed = form != earlier if earlier is not None else bool(form.cuts)
-        if broken or (changed and form.cuts):
+        changed = bool(form.cuts) and form != earlier
+        if broken or changed:
             broken += earlier.tokens_after if earlier is not None else form.tokens_before
-        else:
+        elif index not in past.history.unseen:
             same += form.tokens_after
     return same, broken
 

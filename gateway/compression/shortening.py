@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from compressor.engine.protocol import ScoringEngine
+from gateway.access.estimates import affordable_input
 from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import sort_messages
 from gateway.compression.job import Job, Past, Watch, at_work
@@ -123,6 +124,7 @@ class Shortener:
         window = model.context_window or price.context_window
         room = max(1, window - (request.max_output_tokens or 0)) if window else None
         at = datetime.fromtimestamp(self._clock(), UTC)
+        affordable = affordable_input(request, price, spent.room) if caller.team.pressure else None
 
         def budget(compressible: int, total: int, seed: str) -> Plan:
             return plan_budget(
@@ -135,9 +137,11 @@ class Shortener:
                 context_window=room,
                 draw=draw_of(seed),
                 at=at,
+                affordable=affordable,
             )
 
-        return budget, min([limit for limit in (match.policy.max_input_tokens, room) if limit], default=None)
+        limits = (match.policy.max_input_tokens, room, affordable)
+        return budget, min([limit for limit in limits if limit], default=None)
 
     async def _run(self, job: Job) -> Compressed:
         first = job.budget(0, 0, "")

@@ -12,7 +12,8 @@ import pytest
 
 from compressor.engine.fake import FakeEngine
 from compressor.errors import Overloaded
-from gateway.shapes import Compressed
+from gateway.accounting.receipts import uncompressed_usage
+from gateway.shapes import Compressed, Usage
 from gateway.stores.base import Cache
 from gateway.stores.breaker import Breaker
 from gateway.stores.memory import MemoryCache
@@ -132,6 +133,10 @@ async def test_a_lost_store_breaks_the_prefix_once_and_says_so(cache: Cache) -> 
     assert not goes_on(before, after)
     assert after.prefix_hit_rate > 0  # so the receipt sets the cache that the conversation had against us
     assert after.prefix_original_tokens > 10_000
+    # The upstream finds nothing it knows; uncompressed it would have found the history.
+    usage = Usage(after.tokens_after, 0, after.tokens_after, cache_reported=True)
+    full = uncompressed_usage(after, usage)
+    assert full.cached_input_tokens >= 0.45 * after.prefix_original_tokens
     assert goes_on(after, await lost.shorten(requests[11]))
 
 
