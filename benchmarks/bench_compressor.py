@@ -224,8 +224,25 @@ def client(url: str, texts: list[str], ready: Any, start: Any) -> None:
         compressor.compress_batch(texts, keep=0.33)
 
 
+async def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Returns once the compressor process answers. Its socket is there before its model is."""
+    from compressor.errors import EngineStopped
+    from gateway.compression.remote_engine import RemoteEngine
+
+    engine = RemoteEngine(url)
+    for _ in range(1200):
+        try:
+            await engine.connect()
+            break
+        except EngineStopped:
+            if server.poll() is not None:
+                raise
+            await asyncio.sleep(0.1)
+    await engine.close()
+
+
 def bench_processes(name: str, folder: Path, prompt: str, processes: int, precision: str) -> None:
-    """Text to text as deployed: gateway processes that choose words, one compressor process that owns the GPU."""
+    """Text to text as deployed: several gateway processes choose words, one compressor owns the GPU."""
     socket = Path(tempfile.mkdtemp()) / "compressor.sock"
     command = [sys.executable, "-m", "gateway.commands.compressor", "--socket", str(socket)]
     server = subprocess.Popen([*command, "--model", str(folder), "--precision", precision])
@@ -233,8 +250,7 @@ def bench_processes(name: str, folder: Path, prompt: str, processes: int, precis
     ready, start = spawn.Semaphore(0), spawn.Event()
     each = 8
     try:
-        while not socket.exists() and server.poll() is None:
-            time.sleep(0.1)
+        asyncio.run(wait_until_ready(f"unix://{socket}", server))
         texts = [[f"{one} {two} {prompt}" for two in range(each)] for one in range(processes)]
         url = f"unix://{socket}"
         clients = [

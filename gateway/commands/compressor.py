@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from compressor.config import CompressorConfig, Precision
 from compressor.errors import ModelLoadFailed
 
 REFUSED = 1
+_SWITCH_SECONDS = 0.0005
 
 
 def register(app: typer.Typer) -> None:
@@ -104,6 +106,9 @@ def _load_app(config: CompressorConfig) -> Any:
     from compressor.startup import open_engine
     from gateway.compression.compressor_server import create_compressor_app
 
+    # The tokenising threads and the encoder's thread take turns; Python's default of 5 ms a turn is longer than
+    # the whole pass over a prompt on a GPU.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     return create_compressor_app(open_engine(config))
 
 
