@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.configuration_file import load_config
+from gateway.configuration_file import read_config
 from gateway.errors import GatewayError
 from gateway.quality.report import Row, read_rows, reset
 from gateway.settings import load_settings
@@ -74,7 +74,8 @@ def reset_command(
 def _with_stores(path: str, work: Callable[[Stores, dict[str, Policy]], Awaitable[Any]]) -> Any:
     async def run() -> Any:
         settings = load_settings()
-        config = load_config(path or None, settings)
+        # The providers' keys are not needed to read the evidence.
+        config = read_config(path or None, settings, secrets_needed=False).config
         stores = open_stores(settings, config)
         try:
             return await work(stores, dict(config.policies))
