@@ -104,6 +104,7 @@ def plan_budget(  # noqa: PLR0913 - every input of the decision, named at the ca
     context_window: int | None,
     draw: float,
     at: datetime,
+    affordable: int | None = None,
 ) -> Plan:
     """The plan for one request. Pure: equal arguments, equal plan.
 
@@ -117,6 +118,7 @@ def plan_budget(  # noqa: PLR0913 - every input of the decision, named at the ca
         context_window: Tokens that the input may take: the model's window less the completion. None: unknown.
         draw: A number in [0, 1), the same for all requests of a conversation (`draw_of`).
         at: The moment, aware of its time zone.
+        affordable: Tokens of input that the budgets still cover, for teams with pressure. None: no bound.
 
     Returns:
         `compress=False` with the skip reason, or how many of the compressible tokens to keep.
@@ -127,7 +129,7 @@ def plan_budget(  # noqa: PLR0913 - every input of the decision, named at the ca
     refusal = _refusal(policy, wish, at)
     if refusal:
         return _skip(policy, compressible_tokens, refusal, note)
-    room = _room(policy, total_tokens - compressible_tokens, context_window)
+    room = _room(policy, total_tokens - compressible_tokens, context_window, affordable)
     must_fit = compressible_tokens > room
     if not must_fit:
         reason = _left_alone(policy, compressible_tokens, wish, draw)
@@ -138,6 +140,7 @@ def plan_budget(  # noqa: PLR0913 - every input of the decision, named at the ca
     _by_wish(sum_, policy, wish)
     _by_pressure(sum_, policy, spent_share, pressure)
     _to_fit(sum_, policy, total_tokens - compressible_tokens, context_window)
+    _to_afford(sum_, policy, total_tokens - compressible_tokens, affordable)
     if sum_.target >= compressible_tokens:
         return _skip(policy, compressible_tokens, "nothing-to-cut", sum_.steps)
     return Plan(
@@ -191,10 +194,10 @@ def _skip(policy: Policy, size: int, reason: str, steps: Sequence[str]) -> Plan:
     )
 
 
-def _room(policy: Policy, fixed: int, context_window: int | None) -> float:
+def _room(policy: Policy, fixed: int, context_window: int | None, affordable: int | None) -> float:
     """Compressible tokens that fit beside those that must stay."""
-    limits = [limit - fixed for limit in (policy.max_input_tokens, context_window) if limit is not None]
-    return min(limits, default=math.inf)
+    bounds = (policy.max_input_tokens, context_window, affordable)
+    return min([bound - fixed for bound in bounds if bound is not None], default=math.inf)
 
 
 def _by_size(sum_: _Sum, policy: Policy) -> None:
@@ -256,6 +259,16 @@ def _to_fit(sum_: _Sum, policy: Policy, fixed: int, context_window: int | None) 
             sum_.keep_tokens(
                 room, f"the context window leaves {context_window} tokens of input: {room} tokens{short}"
             )
+
+
+def _to_afford(sum_: _Sum, policy: Policy, fixed: int, affordable: int | None) -> None:
+    """Before a budget refuses, as much is cut as it takes, down to `min_keep`; below that it refuses."""
+    if affordable is None or sum_.target <= affordable - fixed:
+        return
+    room = max(affordable - fixed, _floor(sum_.size, policy))
+    if room < sum_.target:
+        short = "" if room == affordable - fixed else ", which is still too much for it"
+        sum_.keep_tokens(room, f"the budget covers {affordable} tokens of input: {room} tokens{short}")
 
 
 def _share_of(size: int, keep: float) -> int:

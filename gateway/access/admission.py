@@ -8,7 +8,7 @@ import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
@@ -19,7 +19,7 @@ from gateway.access.fairness import FairShares
 from gateway.config import Config, ModelConfig
 from gateway.errors import BudgetExceeded, RateLimited, Unavailable
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Usage
-from gateway.stores.base import Account, Hold, Ledger, Spent
+from gateway.stores.base import Account, Hold, Ledger, Room, Spent
 from gateway.stores.counters import Counters
 from policies.shapes import Limits, Match
 
@@ -50,6 +50,7 @@ class _Share:
 
     account: Account
     share: float
+    room: Room
     read: float
 
 
@@ -80,12 +81,18 @@ class Admission:
         stale = [a for a in accounts if not self._is_fresh(a) and not _is_new_key(a, self._shares)]
         if stale:
             try:
-                self._remember(accounts, (await self._ledger.spent(accounts)).shares)
+                told = await self._ledger.spent(accounts)
+                self._remember(accounts, told.shares, told.rooms)
             except Unavailable:
                 LOG.debug("pressure is decided on what was known before")
-        shares = {account.id: self._known_share(account.id) for account in accounts}
-        fullest = max(shares, key=lambda account: shares[account], default="")
-        return Spent(shares.get(fullest, 0.0), fullest, shares)
+        known = [self._shares[account.id] for account in accounts if account.id in self._shares]
+        fullest = max(known, key=lambda share: share.share, default=None)
+        if fullest is None:
+            return Spent(0.0)
+        shares = {share.account.id: share.share for share in known}
+        return Spent(
+            fullest.share, fullest.account.id, shares, {share.account.id: share.room for share in known}
+        )
 
     async def read_along(self) -> None:
         """Asks how full the budgets of recent callers are; sent in one round trip with a key's lookup."""
@@ -95,7 +102,8 @@ class Admission:
         if not accounts:
             return
         try:
-            self._remember(accounts, (await self._ledger.spent(accounts)).shares)
+            told = await self._ledger.spent(accounts)
+            self._remember(accounts, told.shares, told.rooms)
         except Unavailable:
             LOG.debug("no budgets were read along")
 
@@ -140,6 +148,9 @@ class Admission:
             return
         tokens = max(0, usage.input_tokens) + max(0, usage.output_tokens)
         micro_usd = max(0, round(cost_usd * 1_000_000)) if math.isfinite(cost_usd) else hold.micro_usd
+        if micro_usd > hold.micro_usd or tokens > hold.tokens:
+            for account in hold.accounts:  # fuller than its reservation said: to be asked for again
+                self._shares.pop(account.id, None)
         if hold.local:
             self._local.settle(hold, micro_usd, tokens, int(self._clock()))
         await self._ledger.settle(hold, micro_usd, tokens)
@@ -179,7 +190,7 @@ class Admission:
         except asyncio.CancelledError:
             asking.add_done_callback(lambda asked: self._give_up(hold, asked))
             raise
-        self._remember(hold.accounts, hold.shares)
+        self._remember(hold.accounts, hold.shares, hold.rooms)
         return hold
 
     async def _reserve_alone(self, hold: Hold) -> Hold:
@@ -247,18 +258,17 @@ class Admission:
             self._models[name] = next(iter(exact + globs), None)
         return self._models[name]
 
-    def _remember(self, accounts: tuple[Account, ...] | list[Account], shares: Mapping[str, float]) -> None:
+    def _remember(
+        self, accounts: Sequence[Account], shares: Mapping[str, float], rooms: Mapping[str, Room]
+    ) -> None:
         now = time.monotonic()
         for account in accounts:
             if account.budgets and account.id in shares:
-                self._shares[account.id] = _Share(account, shares[account.id], now)
+                room = rooms.get(account.id, Room())
+                self._shares[account.id] = _Share(account, shares[account.id], room, now)
                 self._shares.move_to_end(account.id)
         while len(self._shares) > KNOWN_SHARES:
             self._shares.popitem(last=False)
-
-    def _known_share(self, account_id: str) -> float:
-        known = self._shares.get(account_id)
-        return known.share if known is not None else 0.0
 
     def _leave(self, hold: Hold, *, throttled: bool) -> None:
         running = self._running.pop(hold.id, None)

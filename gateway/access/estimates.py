@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.shapes import Compressed, ParsedRequest, Price
+from gateway.stores.base import Room
 
 # When neither the client nor the price map bounds the answer; where many older models stop.
 UNKNOWN_OUTPUT: Final = 4096
@@ -51,3 +52,19 @@ def _choices(request: ParsedRequest) -> int:
     asked = [request.raw.get("n"), request.raw.get("best_of")]
     counts = [number for number in asked if isinstance(number, int) and not isinstance(number, bool)]
     return max(1, min(MOST_CHOICES, max(counts, default=1)))
+
+
+def affordable_input(request: ParsedRequest, price: Price, room: Room) -> int | None:
+    """Tokens of input that the budgets still cover beside the longest answer; None: nothing bounds them."""
+    limits = []
+    whole = estimate_of_answer(request, price)
+    if room.tokens is not None:
+        limits.append(room.tokens - whole)
+    if room.micro_usd is not None and price.input > 0:
+        limits.append(math.floor((room.micro_usd / 1_000_000 - whole * price.output) / price.input + 1e-6))
+    return max(0, min(limits)) if limits else None
+
+
+def estimate_of_answer(request: ParsedRequest, price: Price) -> int:
+    """Tokens of the longest answer, whatever the input."""
+    return 0 if request.surface == "embeddings" else _longest_answer(request, 0, price)

@@ -124,6 +124,7 @@ class Shortener:
         window = model.context_window or price.context_window
         room = max(1, window - (request.max_output_tokens or 0)) if window else None
         at = datetime.fromtimestamp(self._clock(), UTC)
+        # A bound for new messages alone: what was sent before is not worth a broken prefix.
         affordable = affordable_input(request, price, spent.room) if caller.team.pressure else None
 
         def budget(compressible: int, total: int, seed: str) -> Plan:
@@ -140,8 +141,7 @@ class Shortener:
                 affordable=affordable,
             )
 
-        limits = (match.policy.max_input_tokens, room, affordable)
-        return budget, min([limit for limit in limits if limit], default=None)
+        return budget, min([limit for limit in (match.policy.max_input_tokens, room) if limit], default=None)
 
     async def _run(self, job: Job) -> Compressed:
         first = job.budget(0, 0, "")

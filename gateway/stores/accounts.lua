@@ -36,15 +36,22 @@ local function held_of(root, account)
   return number_of(found[1]), number_of(found[2]), number_of(found[3])
 end
 
-local function share_of(root, account, now)
-  local _, held_u, held_t = held_of(root, account)
-  local share = 0
-  for _, budget in ipairs(account.b or {}) do
-    local u, t = spent_of(root, account, budget, now)
-    if budget.u then share = math.max(share, budget.u > 0 and (u + held_u) / budget.u or 1) end
-    if budget.t then share = math.max(share, budget.t > 0 and (t + held_t) / budget.t or 1) end
+-- How full the budgets are: {sh = share of the fullest, spent and held, ru = micro-USD left, rt = tokens left}.
+-- `spent` is {u, t} per budget; what no budget bounds is absent.
+local function fullness(account, spent, held_u, held_t)
+  local full = { sh = 0 }
+  for i, budget in ipairs(account.b or {}) do
+    local u, t = spent[i].u + held_u, spent[i].t + held_t
+    if budget.u then
+      full.sh = math.max(full.sh, budget.u > 0 and u / budget.u or 1)
+      full.ru = math.min(full.ru or budget.u, budget.u - u)
+    end
+    if budget.t then
+      full.sh = math.max(full.sh, budget.t > 0 and t / budget.t or 1)
+      full.rt = math.min(full.rt or budget.t, budget.t - t)
+    end
   end
-  return share
+  return full
 end
 
 local function charge(root, accounts, u, t, now)

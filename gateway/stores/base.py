@@ -71,6 +71,20 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What budgets still allow; None where none bounds it, below 0 when overspent."""
+
+    micro_usd: int | None = None
+    tokens: int | None = None
+
+    def tightened(self, other: Room) -> Room:
+        """The smaller of each."""
+        usd = [room for room in (self.micro_usd, other.micro_usd) if room is not None]
+        tokens = [room for room in (self.tokens, other.tokens) if room is not None]
+        return Room(min(usd, default=None), min(tokens, default=None))
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """What one admitted request may cost at most. Money in micro-USD, so that sums are exact."""
 
@@ -82,6 +96,7 @@ class Hold:
     rate_headers: Mapping[str, str] = field(default_factory=dict)  # x-ratelimit-*
     input_tokens: int = 0  # the part of `tokens` that is certain; above a tokens-a-minute limit it never fits
     shares: Mapping[str, float] = field(default_factory=dict)  # account id -> share of its fullest budget
+    rooms: Mapping[str, Room] = field(default_factory=dict)  # account id -> what its budgets still allow
     local: bool = False  # decided in this process because the store was gone; charged to the store later
 
 
@@ -92,6 +107,15 @@ class Spent:
     share: float
     account: str = ""
     shares: Mapping[str, float] = field(default_factory=dict)  # of every account asked for
+    rooms: Mapping[str, Room] = field(default_factory=dict)  # the same, what is neither spent nor held
+
+    @property
+    def room(self) -> Room:
+        """What all of them together still allow."""
+        whole = Room()
+        for room in self.rooms.values():
+            whole = whole.tightened(room)
+        return whole
 
 
 class Ledger(Protocol):

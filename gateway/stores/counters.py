@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.stores.base import Account, Hold, Spent
+from gateway.stores.base import Account, Hold, Room, Spent
 from gateway.stores.verdicts import (
     NEVER_FITS,
     AccountState,
@@ -16,6 +16,7 @@ from gateway.stores.verdicts import (
     Refusal,
     error_of,
     rate_headers,
+    rooms_of,
     shares_of,
 )
 from gateway.stores.windows import LENGTH, SlidingWindow, calendar_window
@@ -98,7 +99,9 @@ class Counters:
                 raise error_of(refusals, self._states(hold.accounts, now))
             self._take(hold, now)
         states = self._states(hold.accounts, now)
-        return replace(hold, rate_headers=rate_headers(states), shares=shares_of(states))
+        return replace(
+            hold, rate_headers=rate_headers(states), shares=shares_of(states), rooms=rooms_of(states)
+        )
 
     def settle(self, hold: Hold, micro_usd: int, tokens: int, now: int) -> list[Charge]:
         """Replaces the hold by what it cost. Returns what to write down: nothing the second time."""
@@ -120,9 +123,11 @@ class Counters:
     def spent(self, accounts: Sequence[Account], now: int) -> Spent:
         """The share of the fullest budget of these accounts."""
         self.reclaim(now)
-        shares = {account.id: self._share(account, now) for account in accounts}
+        full = {account.id: self._fullness(account, now) for account in accounts}
+        shares = {account: share for account, (share, _) in full.items()}
         fullest = max(shares, key=lambda name: shares[name], default="")
-        return Spent(shares.get(fullest, 0.0), fullest, shares)
+        rooms = {account: room for account, (_, room) in full.items()}
+        return Spent(shares.get(fullest, 0.0), fullest, shares, rooms)
 
     def renew(self, holds: Sequence[Hold], now: int) -> None:
         """Starts leases anew."""
@@ -253,17 +258,22 @@ class Counters:
             charges.append(Charge(account.id, period, known[0], micro_usd, tokens))
         return charges
 
-    def _share(self, account: Account, now: int) -> float:
-        counters, share = self._of(account.id), 0.0
+    def _fullness(self, account: Account, now: int) -> tuple[float, Room]:
+        counters, share, room = self._of(account.id), 0.0, Room()
         for budget in account.budgets:
             micro, tokens = self._spent(account, budget, now)
-            for limit, used in (
-                (micro_limit(budget), micro + counters.held_micro),
-                (budget.tokens, tokens + counters.held_tokens),
-            ):
+            micro, tokens = micro + counters.held_micro, tokens + counters.held_tokens
+            usd = micro_limit(budget)
+            for limit, used in ((usd, micro), (budget.tokens, tokens)):
                 if limit is not None:
                     share = max(share, used / limit if limit > 0 else 1.0)
-        return share
+            room = room.tightened(
+                Room(
+                    None if usd is None else usd - micro,
+                    None if budget.tokens is None else budget.tokens - tokens,
+                )
+            )
+        return share, room
 
     def _states(self, accounts: Sequence[Account], now: int) -> list[AccountState]:
         return [self._state(account, now) for account in accounts]
@@ -281,5 +291,5 @@ class Counters:
             account.id,
             rate(0, limits.requests_per_minute, requests),
             rate(1, limits.tokens_per_minute, tokens),
-            self._share(account, now),
+            *self._fullness(account, now),
         )

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import Unavailable
-from gateway.stores.base import Account, Hold, Spent
+from gateway.stores.base import Account, Hold, Room, Spent
 from gateway.stores.books import (
     DEFAULT_GROUP,
     KEPT_DAYS,
@@ -26,7 +26,7 @@ from gateway.stores.books import (
 )
 from gateway.stores.counters import micro_limit
 from gateway.stores.redis_link import RedisLink, Word
-from gateway.stores.verdicts import AccountState, Rate, Refusal, error_of, rate_headers, shares_of
+from gateway.stores.verdicts import AccountState, Rate, Refusal, error_of, rate_headers, rooms_of, shares_of
 from gateway.stores.windows import DAY
 
 ROOT: Final = "{terse}:l"
@@ -66,9 +66,10 @@ class RedisLedger:
             return Spent(0.0)
         payload = orjson.dumps([_account(account) for account in counted])
         found = orjson.loads(await self._link.script("spent", [ROOT], [payload, self._now()]))
-        shares = {account.id: float(share) for account, share in zip(counted, found, strict=True)}
+        shares = {account.id: float(full["sh"]) for account, full in zip(counted, found, strict=True)}
+        rooms = {account.id: _room(full) for account, full in zip(counted, found, strict=True)}
         fullest = max(shares, key=lambda name: shares[name])
-        return Spent(shares[fullest], fullest, shares)
+        return Spent(shares[fullest], fullest, shares, rooms)
 
     async def reserve(self, hold: Hold) -> Hold:
         """All accounts or none. Raises RateLimited, BudgetExceeded, or Unavailable: held or not, unknown."""
@@ -84,7 +85,9 @@ class RedisLedger:
         states = [_state(state) for state in answer["s"]]
         if not answer["ok"]:
             raise error_of([_refusal(refusal) for refusal in answer["f"]], states)
-        return replace(hold, rate_headers=rate_headers(states), shares=shares_of(states))
+        return replace(
+            hold, rate_headers=rate_headers(states), shares=shares_of(states), rooms=rooms_of(states)
+        )
 
     async def settle(self, hold: Hold, micro_usd: int, tokens: int) -> None:
         """Charges what it really cost, now or when Redis is back. Safe to repeat."""
@@ -244,7 +247,13 @@ def _state(state: Mapping[str, Any]) -> AccountState:
         Rate(*map(int, requests)) if requests else None,
         Rate(*map(int, tokens)) if tokens else None,
         float(state["sh"]),
+        _room(state),
     )
+
+
+def _room(full: Mapping[str, Any]) -> Room:
+    usd, tokens = full.get("ru"), full.get("rt")
+    return Room(None if usd is None else int(usd), None if tokens is None else int(tokens))
 
 
 def _refusal(refusal: Mapping[str, Any]) -> Refusal:

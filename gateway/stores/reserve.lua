@@ -3,7 +3,7 @@
 -- ARGV[1] hold id
 -- ARGV[2] JSON {u = micro-USD, t = tokens, i = tokens that are certain, s = lease in seconds, a = [accounts]}
 -- ARGV[3] '' (tests: Unix seconds that replace Redis's clock)
--- Returns JSON {ok, s = [per account {id, rq = {limit, left, reset} or nil, tk = same, sh = share}],
+-- Returns JSON {ok, s = [per account {id, rq = {limit, left, reset} or nil, tk = same, and fullness (accounts.lua)}],
 --         f = [refusals {k = reason, a = account, l = limit, u = used, n = need, w = seconds or -1, p = period}]}
 
 local root, id = KEYS[1], ARGV[1]
@@ -83,13 +83,9 @@ local function take(view)
 end
 
 local function state_of(view)
-  local account, share = view.account, 0
-  for i, budget in ipairs(account.b or {}) do
-    local sums = view.spent[i]
-    if budget.u then share = math.max(share, budget.u > 0 and (sums.u + view.held_u) / budget.u or 1) end
-    if budget.t then share = math.max(share, budget.t > 0 and (sums.t + view.held_t) / budget.t or 1) end
-  end
-  local state = { id = account.id, sh = share }
+  local account = view.account
+  local state = fullness(account, view.spent, view.held_u, view.held_t)
+  state.id = account.id
   if account.rpm then
     state.rq = { account.rpm, math.max(0, account.rpm - view.requests), empty_in(view.slices, 60, 1, now) }
   end

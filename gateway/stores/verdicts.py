@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited
+from gateway.stores.base import Room
 
 Reason = Literal["requests", "tokens", "concurrent", "usd-budget", "token-budget"]
 NEVER_FITS: Final = -1
@@ -31,6 +32,7 @@ class AccountState:
     requests: Rate | None = None
     tokens: Rate | None = None
     share: float = 0.0  # of its fullest budget, spent and held
+    room: Room = field(default_factory=Room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,11 @@ def duration(seconds: int) -> str:
 def shares_of(states: Sequence[AccountState]) -> dict[str, float]:
     """Account id to the share of its fullest budget."""
     return {state.id: state.share for state in states}
+
+
+def rooms_of(states: Sequence[AccountState]) -> dict[str, Room]:
+    """Account id to what its budgets still allow."""
+    return {state.id: state.room for state in states}
 
 
 def error_of(refusals: Sequence[Refusal], states: Sequence[AccountState]) -> GatewayError:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from gateway.access import admission as module
 from gateway.access.admission import LEASE_SECONDS, Admission
-from gateway.access.estimates import UNKNOWN_OUTPUT, estimate
+from gateway.access.estimates import UNKNOWN_OUTPUT, affordable_input, estimate
 from gateway.access.fairness import CALM_SECONDS, FairShares, weight_of
 from gateway.config import Config, ModelConfig
 from gateway.errors import BudgetExceeded, RateLimited
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Usage
-from gateway.stores.base import Account, Hold, Spent
+from gateway.stores.base import Account, Hold, Room, Spent
 from gateway.stores.sqlite import Database
 from gateway.stores.sqlite_ledger import SqliteLedger
 from policies.shapes import Budget, Limits, Match, Plan, Policy, PressureStep, Route, RouteMatch, Team
@@ -128,6 +128,21 @@ def test_the_estimate_is_never_below_the_cost(tokens: int, output: int, dear: fl
     assert most.micro_usd <= (tokens * dear + output * dearer) * 1e6 + 1
 
 
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [
+        (Room(), None),
+        (Room(micro_usd=1000), 800),  # $0.001 less 100 tokens of answer at 2e-6
+        (Room(micro_usd=1000, tokens=300), 200),
+        (Room(tokens=50), 0),
+        (Room(micro_usd=-5), 0),
+    ],
+)
+def test_what_the_budget_still_covers(room: Room, expected: int | None) -> None:
+    assert affordable_input(request(100), PRICE, room) == expected
+    assert affordable_input(request(100), Price(known=False), Room(micro_usd=0)) is None
+
+
 # ---- accounts
 
 
@@ -230,6 +245,7 @@ async def test_pressure_is_what_is_spent_and_held(admission: Admission, ledger: 
     spent = await admission.pressure(asked, MATCH, "m")
     assert (spent.share, spent.account) == (pytest.approx(0.5), "key:hash")
     assert ledger.trips == trips + 1  # the reservation's answer said it
+    assert spent.room == Room(micro_usd=250, tokens=850)  # the key's dollars, the route's tokens
 
 
 async def test_no_pressure_steps_no_question(admission: Admission, ledger: CountingLedger) -> None:

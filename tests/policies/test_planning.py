@@ -139,6 +139,18 @@ def test_the_context_window_never_forces_less_than_min_keep() -> None:
     assert made.steps[-1].endswith("which still does not fit")
 
 
+def test_compress_to_fit_before_a_budget_refuses() -> None:
+    made = plan(Policy("p", keep=0.8), 10_000, 11_000, affordable=6000)
+    assert made.target == 5000
+    assert made.steps[-1] == "the budget covers 6000 tokens of input: 5000 tokens"
+    made = plan(Policy("p", keep=0.8, min_keep=0.3), 10_000, 11_000, affordable=2000)
+    assert made.target == 3000
+    assert made.steps[-1].endswith("3000 tokens, which is still too much for it")
+    assert plan(Policy("p", keep=0.5), affordable=6000).target == 5000
+    assert plan(Policy("p", trigger_tokens=20_000), affordable=9000).target == 9000
+    assert plan(Policy("p", mode="off"), affordable=10).reason == "mode-off"
+
+
 def test_a_client_that_says_off_is_not_made_to_fit() -> None:
     assert plan(Policy("p"), wish=ClientWish(off=True), context_window=10).reason == "client-off"
 
