@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from gateway.commands import compressor, evaluation, keys, policy, quality, serve, teams, usage
+from gateway.commands import (
+    compress,
+    compressor,
+    evaluation,
+    keys,
+    policy,
+    quality,
+    serve,
+    teams,
+    training,
+    usage,
+)
 
 app = typer.Typer(
     name="terse",
@@ -13,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An OpenAI-compatible gateway that makes long prompts cheaper without making answers worse.",
 )
-for area in (serve, policy, keys, teams, usage, quality, compressor, evaluation):
+for area in (serve, policy, keys, teams, usage, quality, compress, compressor, evaluation, training):
     area.register(app)
 
 

@@ -74,7 +74,6 @@ class Services:
     live: Live
     metrics_directory: str = ""
     reloader: Reloader | None = None
-    draining: bool = False
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:

@@ -101,6 +101,9 @@ class Settlement:
         """The request ends without an answer of the upstream."""
         if isinstance(error, GatewayError):
             self._status, self.outcome = error.status, "upstream-error"
+            admitted = self._admitted
+            own = receipt_headers(admitted.compressed, policy=admitted.match.policy.name)
+            error.headers = {**own, **admitted.hold.rate_headers, **error.headers}
         elif isinstance(error, asyncio.CancelledError):
             self._status, self.outcome = _CLIENT_CLOSED, "client-left"
         else:
@@ -126,6 +129,7 @@ class Settlement:
         except Exception:  # noqa: BLE001 - the client has its answer; nothing here may take it away
             _log.exception("the account of request %s was not closed", self._admitted.received.request_id)
             self._services.metrics.failed("accounting")
+            await self._live.admission.release(self._admitted.hold)
 
     async def _settle(self, receipt: Receipt) -> None:
         hold = self._admitted.hold

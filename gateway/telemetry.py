@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,15 @@ import orjson
 from gateway.shapes import Receipt
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Counter, Histogram
 
 _LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Seconds. Overhead is promised in milliseconds, answers take up to minutes.
 _OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _ANSWER_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+_MOST_MODELS = 200
+_MOST_CHILDREN = 5000
 
 _log = logging.getLogger("terse.request")
 
@@ -92,42 +96,102 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="min",
         )
-        self._children: dict[tuple[Any, ...], Any] = {}
+        self._children: dict[tuple[str, ...], _Children] = {}
+        self._models: set[str] = set()
 
     def record(self, receipt: Receipt, attempts: int) -> None:
-        """Counts one request. A few microseconds."""
-        team, model = receipt.team, receipt.model
-        child = self._child
-        status = str(receipt.status_code)
-        child(self.requests, team, receipt.route, model, receipt.surface, status).inc()
-        child(self.compressions, receipt.policy, receipt.compression, receipt.skip_reason).inc()
-        if receipt.cache != "none":
-            child(self.cache, receipt.cache).inc()
-        child(self.prompt_tokens, team, model, "before").inc(receipt.tokens_before)
-        child(self.prompt_tokens, team, model, "after").inc(receipt.tokens_after)
-        usage = receipt.usage
-        child(self.billed_tokens, team, model, "input").inc(usage.input_tokens)
-        child(self.billed_tokens, team, model, "cached").inc(usage.cached_input_tokens)
-        child(self.billed_tokens, team, model, "output").inc(usage.output_tokens)
-        child(self.cost, team, model).inc(max(receipt.cost_usd, 0.0))
-        child(self.saved if receipt.saved_usd >= 0 else self.lost, team, model).inc(abs(receipt.saved_usd))
+        """Counts one request. Some ten microseconds."""
+        to, usage = self._children_of(receipt), receipt.usage
+        to.requests.inc()
+        to.compressions.inc()
+        if to.cache is not None:
+            to.cache.inc()
+        to.before.inc(receipt.tokens_before)
+        to.after.inc(receipt.tokens_after)
+        to.input.inc(usage.input_tokens)
+        to.output.inc(usage.output_tokens)
+        if usage.cached_input_tokens:
+            to.cached.inc(usage.cached_input_tokens)
+        to.cost.inc(max(receipt.cost_usd, 0.0))
+        if receipt.saved_usd:
+            (to.saved if receipt.saved_usd > 0 else to.lost).inc(abs(receipt.saved_usd))
         if attempts:
-            child(self.attempts, receipt.upstream).inc(attempts)
-        child(self.overhead, receipt.compression).observe(receipt.overhead_ms / 1000)
+            to.attempts.inc(attempts)
+        to.overhead.observe(receipt.overhead_ms / 1000)
         if receipt.first_byte_ms:
-            child(self.first_byte, model).observe(receipt.first_byte_ms / 1000)
+            to.first_byte.observe(receipt.first_byte_ms / 1000)
 
     def failed(self, part: str) -> None:
         """Counts one survived failure of `part`."""
-        self._child(self.failures, part).inc()
+        self.failures.labels(part).inc()
 
-    def _child(self, metric: Any, *labels: str) -> Any:
-        """The labelled child, remembered: looking it up in the library takes a lock and a tuple."""
-        key = (metric, *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
+    def _children_of(self, receipt: Receipt) -> _Children:
+        """The labelled children of requests like this one: looking each up takes a lock and a tuple."""
+        key = (
+            receipt.team,
+            receipt.route,
+            receipt.model,
+            receipt.surface,
+            str(receipt.status_code),
+            receipt.policy,
+            receipt.compression,
+            receipt.skip_reason,
+            receipt.cache,
+            receipt.upstream,
+        )
+        children = self._children.get(key)
+        if children is None:
+            if len(self._children) >= _MOST_CHILDREN:
+                self._children.clear()
+            children = self._children[key] = self._make_children(receipt)
+        return children
+
+    def _make_children(self, receipt: Receipt) -> _Children:
+        team, model = receipt.team, self._model_label(receipt.model)
+        status = str(receipt.status_code)
+        return _Children(
+            requests=self.requests.labels(team, receipt.route, model, receipt.surface, status),
+            compressions=self.compressions.labels(receipt.policy, receipt.compression, receipt.skip_reason),
+            cache=None if receipt.cache == "none" else self.cache.labels(receipt.cache),
+            before=self.prompt_tokens.labels(team, model, "before"),
+            after=self.prompt_tokens.labels(team, model, "after"),
+            input=self.billed_tokens.labels(team, model, "input"),
+            cached=self.billed_tokens.labels(team, model, "cached"),
+            output=self.billed_tokens.labels(team, model, "output"),
+            cost=self.cost.labels(team, model),
+            saved=self.saved.labels(team, model),
+            lost=self.lost.labels(team, model),
+            attempts=self.attempts.labels(receipt.upstream),
+            overhead=self.overhead.labels(receipt.compression),
+            first_byte=self.first_byte.labels(model),
+        )
+
+    def _model_label(self, model: str) -> str:
+        """Under a glob clients may invent names; beyond some hundred they are one series."""
+        if model not in self._models and len(self._models) >= _MOST_MODELS:
+            return "other"
+        self._models.add(model)
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Children:
+    """Where requests of one kind are counted."""
+
+    requests: Counter
+    compressions: Counter
+    cache: Counter | None
+    before: Counter
+    after: Counter
+    input: Counter
+    cached: Counter
+    output: Counter
+    cost: Counter
+    saved: Counter
+    lost: Counter
+    attempts: Counter
+    overhead: Histogram
+    first_byte: Histogram
 
 
 def render_metrics(metrics: Metrics, shared_directory: str) -> tuple[bytes, str]:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.receiving import Send
+from gateway.api.receiving import Send, request_id_of
 from gateway.chat.event_stream import error_body
 from gateway.errors import GatewayError
 from gateway.shapes import Surface
@@ -47,8 +47,10 @@ async def error_response(request: Request, error: Exception) -> Response:
     else:
         raise error
     surface: Surface | None = "messages" if request.url.path.startswith("/v1/messages") else None
-    body = orjson.dumps(error_body(surface, shown))
-    return Response(body, shown.status, headers=shown.headers, media_type="application/json")
+    request_id = request_id_of(request.scope["headers"])
+    body = orjson.dumps(error_body(surface, shown, request_id))
+    headers = {"x-request-id": request_id, **shown.headers}
+    return Response(body, shown.status, headers=headers, media_type="application/json")
 
 
 _HTTP_TEXTS = {404: "there is nothing at this path", 405: "this path does not take this method"}

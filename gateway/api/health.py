@@ -15,23 +15,22 @@ async def liveness(_request: Request) -> Response:
 
 
 async def readiness(request: Request) -> Response:
-    """200 while requests are served well; 503 when the encoder is dead or the worker drains.
+    """200 while requests are served well; 503 when the encoder is dead.
 
     Without the encoder requests still pass, uncompressed: a load balancer should prefer another replica.
     """
     services: Services = request.state.services
     health = services.engine.health()
-    ready = health.ready and not services.draining
     reloader = services.reloader
     body = {
-        "status": "ready" if ready else "draining" if services.draining else "not ready",
+        "status": "ready" if health.ready else "not ready",
         "engine": health.detail,
         "device": health.device,
         "waiting_tokens": health.waiting_tokens,
         "store": services.stores.kind,
         "configuration_error": bool(reloader and reloader.error),
     }
-    return JSONResponse(body, 200 if ready else 503)
+    return JSONResponse(body, 200 if health.ready else 503)
 
 
 routes = [
