@@ -20,6 +20,8 @@ from compressor.model.weights import EncoderWeights, is_bert_shaped, read_weight
 DEFAULT_FOLDER = Path(__file__).parent.parent / "weights" / "default"
 _NEEDS_TORCH = "needs torch and transformers: pip install 'terse-gateway[torch]'"
 
+_VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+
 # GPU: 32,768 tokens fill an H200's multiprocessors within 1 GiB of activations at XLM-R-large's width.
 # CPU: short batches, so that a cancelled text frees the cores within half a second.
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 2_048}
@@ -109,27 +111,42 @@ def choose_device(wish: str) -> str:
 
 
 def load_tokenizer(model: ModelDescription) -> TextTokenizer:
-    """The folder's fast tokenizer. Raises ModelLoadFailed when it has none."""
+    """The folder's fast tokenizer. Raises ModelLoadFailed when it has none, or one of another model."""
+    tokenizer = _fast_tokenizer(model)
+    known, rows = tokenizer.get_vocab_size(), int(model.config.get("vocab_size") or 0)
+    if known > rows:
+        raise ModelLoadFailed(
+            f"{model.folder}: the tokenizer has more tokens than the encoder: {known}, {rows}"
+        )
+    return TextTokenizer(tokenizer)
+
+
+def _fast_tokenizer(model: ModelDescription) -> Any:
+    """A `tokenizers.Tokenizer`."""
     path = model.folder / "tokenizer.json"
     if is_compact(model.folder) or path.is_file():
         from tokenizers import Tokenizer
 
         try:
             if is_compact(model.folder):
-                return TextTokenizer(Tokenizer.from_str(read_tokenizer(model.folder)))
-            return TextTokenizer(Tokenizer.from_file(str(path)))
+                return Tokenizer.from_str(read_tokenizer(model.folder))
+            return Tokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001 - the Rust side raises plain Exception
             raise ModelLoadFailed(f"{path}: {error}") from None
+    if not any((model.folder / name).is_file() for name in _VOCABULARIES):
+        raise ModelLoadFailed(
+            f"{model.folder}: no tokenizer there"
+        )  # transformers would make up an empty one
     _require_torch(str(model.folder))
     from transformers import AutoTokenizer
 
     try:
-        slow_or_fast: Any = AutoTokenizer.from_pretrained(model.folder, local_files_only=True)
+        found: Any = AutoTokenizer.from_pretrained(model.folder, local_files_only=True)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelLoadFailed(f"{model.folder}: no tokenizer can be loaded: {error}") from None
-    if not getattr(slow_or_fast, "is_fast", False):
+    if not getattr(found, "is_fast", False):
         raise ModelLoadFailed(f"{model.folder}: no fast tokenizer, so words cannot be found in the text")
-    return TextTokenizer(slow_or_fast.backend_tokenizer)
+    return found.backend_tokenizer
 
 
 def _open_scorer(

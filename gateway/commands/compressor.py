@@ -106,8 +106,8 @@ def _load_app(config: CompressorConfig) -> Any:
     from compressor.startup import open_engine
     from gateway.compression.compressor_server import create_compressor_app
 
-    # The tokenising threads and the encoder's thread take turns; Python's default of 5 ms a turn is longer than
-    # the whole pass over a prompt on a GPU.
+    # The tokenising threads and the encoder's thread take turns; Python's default of 5 ms a turn is longer
+    # than the whole pass over a prompt on a GPU.
     sys.setswitchinterval(_SWITCH_SECONDS)
     return create_compressor_app(open_engine(config))
 
