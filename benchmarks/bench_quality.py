@@ -68,6 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="default", help="our encoder")
     parser.add_argument("--causal", default="", help="default: the reader")
+    parser.add_argument("--no-causal", action="store_true", help="leave out LLMLingua and its kin")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=150)
     parser.add_argument("--slow-limit", type=int, default=50, help="for LLMLingua and its kin")
@@ -90,7 +91,7 @@ def main() -> None:
     methods = list(METHODS)
     asked = given.reader != "none"
     causal = given.causal or (given.reader if asked else "")
-    if causal:
+    if causal and not given.no_causal:
         methods += [f"{method},limit={given.slow_limit}" for method in CAUSAL_METHODS]
     options = EvaluateOptions(
         data=tuple(find_sets(given.data)),
