@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from gateway.settings import Settings
 from gateway.stores.base import Stores
 from gateway.stores.open import FILE_NAME, open_local
 from policies.shapes import Team
+from tests.support.fake_upstream import fake_upstream
+from tests.support.live_gateway import live_gateway
 
 MASTER, READER = "sk-master-of-the-tests", "sk-reader-of-the-tests"
 CONFIG = Config(
@@ -421,6 +424,28 @@ def test_mistakes_on_the_command_line(
 ) -> None:
     (tmp_path / "bad.json").write_text("{")
     assert says in run(*words, code=code)
+
+
+def test_the_same_commands_on_a_running_gateway(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERSE_MASTER_KEY", MASTER)
+    with tempfile.TemporaryDirectory() as folder, fake_upstream() as upstream:
+        settings = Settings(master_key=Secret(MASTER), data_dir=folder)
+        with live_gateway(upstream, settings=settings) as gateway:
+            to = ("--url", gateway.url + "/")
+            run("teams", "create", "blue", *to)
+            key = run("keys", "create", "--team", "blue", "--alias", "ci", *to).strip()
+            with gateway.client(authorization=f"Bearer {key}") as client:
+                assert client.get("/v1/models").status_code == 200
+                run("keys", "block", "ci", *to)
+                refused = client.get("/v1/models")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (401, "key_blocked")
+            assert json.loads(run("keys", "list", "--json", *to))[0]["team_id"] == "blue"
+            assert "no team 'red'" in run("teams", "info", "red", *to, code=1)
+            assert "Nothing" in run("usage", *to)
+            monkeypatch.setenv("TERSE_MASTER_KEY", "sk-some-other-key")
+            assert "master key" in run("keys", "list", *to, code=1)
 
 
 def test_nobody_at_the_url(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_compress_to_fit_before_a_budget_refuses() -> None:
     assert made.target == 3000
     assert made.steps[-1].endswith("3000 tokens, which is still too much for it")
     assert plan(Policy("p", keep=0.5), affordable=6000).target == 5000
-    assert plan(Policy("p", trigger_tokens=20_000), affordable=9000).target == 9000
+    assert plan(Policy("p", trigger_tokens=20_000), affordable=9000).target == 5000  # the policy's share
     assert plan(Policy("p", mode="off"), affordable=10).reason == "mode-off"
 
 
