@@ -138,7 +138,7 @@ def test_compact_form(tmp_path: Path) -> None:
     assert model.shape.tokens == 96 and model.ranking.method == "cosine"
     compact, original = run(model), run(opened(folder, precision="fp32", window_tokens=96))
     order = np.corrcoef(np.argsort(np.argsort(compact)), np.argsort(np.argsort(original)))[0, 1]
-    assert order > 0.95
+    assert order > 0.9
     assert 30 < np.median(compact) < 220  # calibrated: the middle of the words is in the middle of the byte
     assert not (tmp_path / "compact" / "model.safetensors").exists()
 
