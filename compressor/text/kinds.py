@@ -14,6 +14,7 @@ _SAMPLE = 20_000
 _BASE64 = re.compile(
     r"(?:data:[\w/+.\-]{1,60};base64,)?[A-Za-z0-9+/_\-]{60,}(?:\s+[A-Za-z0-9+/_\-]+)*={0,2}\s*\Z"
 )
+_JSON_KEY = re.compile(r'"[^"\n]{1,80}"\s*:\s*["\[{\dtfn-]')
 _DIFF = re.compile(
     r"^(?:diff --git |index [0-9a-f]{7,}\.\.|@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@|Index: \S)", re.MULTILINE
 )
@@ -31,6 +32,7 @@ _LOG_LINE = re.compile(
     r"|[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:"
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b|\S+ - - \[|\d{6} \d{6} "
     r"|[IWEF]\d{4} \d\d:|[\w./\-]+:\d+(?::\d+)?:|\d{10}(?:\.\d+)? |- \d{10} "
+    r"|.{0,40}?\b\d\d:\d\d:\d\d\b|.{0,60}?\b1\d{9}\b"  # a clock or a Unix time near the beginning
 )
 CODE_LINE = re.compile(
     r"[ \t]*(?:(?:async )?def \w+\(|class \w+[(:{ ]|import [\w.{*]|from [\w.]+ import "
@@ -46,7 +48,7 @@ _CODE_HEAD = re.compile(
 )
 _MARKDOWN = re.compile(
     r"^(?:#{1,6} \S|```|~~~|[-*+] \S|\d{1,3}\. \S|> |\|.*\|[ \t]*$|={3,}$|-{3,}$)"
-    r"|\[[^\[\]\n]+\]\([^()\n]+\)|\*\*\S",
+    r"|\[[^\[\]\n]+\]\((?:\w+:/|mailto:|[./#]|[\w\-]+[./])[^()\s]*\)|\*\*\S",
     re.MULTILINE,
 )
 
@@ -55,9 +57,9 @@ def detect_kind(text: str) -> str:
     """One of KINDS. Pure, and linear in the text; only JSON and base64 are read to their end."""
     if len(text) < 40:
         return "prose"
-    if looks_like_json(text) and _is_json(text):
-        return "json"
     sample = text[:_SAMPLE]
+    if looks_like_json(text) and (_is_json(text) or _is_json_fragment(sample)):
+        return "json"
     if len(text) > 200 and _is_base64(text):
         return "base64"
     lines = [line for line in sample.splitlines() if line.strip()]
@@ -93,6 +95,11 @@ def _is_json(text: str) -> bool:
         except (ValueError, RecursionError):
             return False
     return True
+
+
+def _is_json_fragment(sample: str) -> bool:
+    """The beginning of a document (cut off, as tools do), or several in a row."""
+    return len(_JSON_KEY.findall(sample)) >= max(3, 0.4 * (sample.count("\n") + 1))
 
 
 def _is_base64(text: str) -> bool:

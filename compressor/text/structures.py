@@ -17,7 +17,6 @@ from compressor.text.code_text import check_code, comment_lines
 from compressor.text.html_text import check_html, html_parts
 from compressor.text.json_text import check_json, leaf_interiors
 from compressor.text.line_text import changed_lines, check_diff, log_lines, trace_lines
-from compressor.text.markup import table_spans
 from compressor.text.protection import CODE, mark_spans
 from compressor.text.units import Units
 from compressor.text.words import Words
@@ -94,7 +93,6 @@ def _treat_prose(words: Words, units: Units, plain: Treatment) -> Treatment:
 def _treat_markdown(words: Words, units: Units, plain: Treatment) -> Treatment:
     for pattern in (_HEADING, _LINK, _FRONT_MATTER):
         mark_spans(words, plain.codes, (found.span() for found in pattern.finditer(words.text)), "structure")
-    mark_spans(words, plain.codes, table_spans(words.text), "tables")
     return _treat_prose(words, units, plain)
 
 

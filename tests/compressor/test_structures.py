@@ -140,6 +140,18 @@ def test_the_check_of_json_sees(after: str, reason: str) -> None:
     assert reason in check_json('{"a": 1, "c": "x"}', after)
 
 
+def test_json_that_was_cut_off_keeps_all_but_the_insides_of_long_strings() -> None:
+    text = json.dumps([{"id": i, "text": f"{SENTENCE} {i}. " * 3, "n": i / 7} for i in range(5)], indent=1)[
+        :-90
+    ]
+    shortened = shorten(text, 0.6, "json", protect=frozenset())
+    assert shortened.note == ""
+    assert shortened.tokens_after < 0.7 * shortened.tokens_before
+    strings = re.compile(r'"(?:[^"\\]|\\.)*"')
+    assert strings.sub('""', shortened.text) == strings.sub('""', text)
+    assert "structure" in check_json('{"a": 1, "b": ', '{"a": 2, "b": ')
+
+
 def log_of(count: int) -> str:
     lines = [
         f"2024-03-05 10:{i // 60:02d}:{i % 60:02d} INFO  request {i} served by node-{i % 7} in {i % 90} ms"
