@@ -80,6 +80,7 @@ def offer(request: ParsedRequest, compressed: Compressed, policy: Policy) -> Off
     if not originals:
         return None
     sent["tools"] = [*tools, DEFINITION]
+    sent["tool_choice"] = "auto"  # the default, which some servers (llama-cpp-python) want to hear
     wants_usage = bool((raw.get("stream_options") or {}).get("include_usage"))
     if request.stream:  # every round is paid for
         sent["stream_options"] = {**(raw.get("stream_options") or {}), "include_usage": True}

@@ -254,7 +254,7 @@ def test_the_last_round_takes_the_tool_away_where_there_are_others(tmp_path: Pat
     with fake_upstream() as upstream, gateway(upstream, tmp_path) as running:
         upstream.then(*[plain(None, call())] * MOST_ROUNDS, plain("March."))
         assert ask(running, rag(tools=[WEATHER_TOOL])).json()["choices"][0]["message"]["content"] == "March."
-    assert upstream.seen[-1].json["tools"] == [WEATHER_TOOL] and "tool_choice" not in upstream.seen[-1].json
+    assert upstream.seen[-1].json["tools"] == [WEATHER_TOOL] and upstream.seen[-1].json["tool_choice"] == "auto"
 
 
 @pytest.mark.parametrize(
