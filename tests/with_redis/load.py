@@ -101,7 +101,9 @@ class BillingUpstream:
             "total_tokens": self.prompt_tokens + ANSWER_TOKENS,
         }
         if way == "stream":
-            return await self._stream(request, model, usage)
+            with contextlib.suppress(ConnectionResetError):  # a gateway that was killed reads no further
+                return await self._stream(request, model, usage)
+            return web.Response()
         message = {"role": "assistant", "content": "so be it"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return web.json_response(
