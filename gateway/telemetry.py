@@ -34,7 +34,7 @@ class Metrics:
     """Every metric of the gateway, in one registry of its own."""
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        from prometheus_client import CollectorRegistry, Counter
 
         self.registry: CollectorRegistry = CollectorRegistry()
 
@@ -64,6 +64,13 @@ class Metrics:
             "terse_failures_total", "Things that went wrong and were survived, by part", "part"
         )
         self.reloads = counter("terse_configuration_reloads_total", "Reloads by outcome", "outcome")
+        self._children: dict[tuple[str, ...], _Children] = {}
+        self._models: set[str] = set()
+        self._add_timings()
+
+    def _add_timings(self) -> None:
+        from prometheus_client import Gauge, Histogram
+
         self.overhead = Histogram(
             "terse_overhead_seconds",
             "Time that Terse added before the request went upstream",
@@ -96,8 +103,6 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="min",
         )
-        self._children: dict[tuple[str, ...], _Children] = {}
-        self._models: set[str] = set()
 
     def record(self, receipt: Receipt, attempts: int) -> None:
         """Counts one request. Some ten microseconds."""

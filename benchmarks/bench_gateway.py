@@ -1,0 +1,391 @@
+"""Requests a second and added latency beside litellm's proxy, in one run, in front of the same mock.
+
+    python -m benchmarks.bench_gateway --litellm PATH/bin/litellm [--seconds 8] [--rounds 3] [--out REPORT.md]
+
+Needs nginx and wrk. One worker each, both with a key check; the mock is an nginx that answers at once. Rounds
+alternate between the systems, so that both meet the same machine; the tables show the median of the rounds.
+CPU a request is the worker process's own user and system time, which other work on the machine hardly moves.
+Long prompts: both get the same body again and again; Terse's scores are cached, as in a conversation's turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+KEY = "sk-bench-0f8a3c5e7d9b1a2c4e6f8091a2b3c4d5"
+PATH = "/v1/chat/completions"
+MOCK, TERSE, LITELLM, BARE = 9100, 4200, 4100, 4300
+REPLY = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1_700_000_000,
+    "model": "gpt-4o-mini",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello there, how can I help you today?"},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22},
+}
+NGINX = """worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
+events { worker_connections 4096; }
+http { access_log off; keepalive_requests 1000000; client_body_buffer_size 4m; client_max_body_size 16m;
+ client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+ server { listen 127.0.0.1:9100 reuseport;
+  location = /v1/chat/completions {
+   error_page 405 =200 @ok; default_type application/json; return 200 'REPLY'; } } }
+"""
+LITELLM_YAML = """model_list:
+  - model_name: gpt-4o-mini
+    litellm_params: {model: openai/gpt-4o-mini, api_base: "http://127.0.0.1:9100/v1", api_key: sk-x}
+general_settings: {master_key: KEY}
+litellm_settings: {request_timeout: 60}
+"""
+# The deadline lets the first request of a long prompt wait for its scores; every later one finds them.
+TERSE_YAML = """upstreams: {mock: {base_url: "http://127.0.0.1:9100/v1", api_key: sk-x}}
+models: {gpt-4o-mini: {upstream: mock}}
+compressor: {deadline_ms: 600000}
+policies: {default: {mode: "MODE"}}
+"""
+WORDS = re.findall(
+    r"\S+",
+    """the committee agreed that our delivery of new parts would be late because nobody had told the supplier
+    about another change in plans although several people mentioned it during last week's meeting""",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One load: a body of so many tokens, and so many connections."""
+
+    name: str
+    tokens: int
+    connections: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What wrk and /proc said of one round."""
+
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    cpu_ms: float
+    bad: int
+
+
+SHORT = [Case("short", 0, connections) for connections in (1, 8, 32)]
+LONG = [Case(f"{tokens // 1000}k tokens", tokens, c) for tokens in (10_000, 100_000) for c in (1, 8)]
+
+
+def body_of(tokens: int) -> str:
+    """A chat request; with tokens, a document of about so many above a question."""
+    if not tokens:
+        text = "Hello, who are you and what can you do for me today?"
+        return json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]})
+    draw = random.Random(tokens)
+    sentences, count = [], 0
+    while count < tokens:
+        words = draw.choices(WORDS, k=draw.randint(6, 18))
+        sentences.append(" ".join(words).capitalize() + f" {draw.randint(1, 9999)}.")
+        count += len(words) + 4
+    lines = [" ".join(sentences[n : n + 5]) for n in range(0, len(sentences), 5)]
+    content = "\n\n".join(lines) + "\n\nWhat was agreed?"
+    return json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": content}]})
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, folder: Path, **environ: str) -> Iterator[int]:
+    """A server in a process of its own, once it answers; yields its process id."""
+    log = (folder / f"{port}.log").open("w")
+    environment = {**os.environ, **environ}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+        wait_until_it_answers(port, process)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def wait_until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Up to two minutes: litellm's proxy takes half of one to start."""
+    pause = threading.Event()
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveness", timeout=5)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if process.poll() is not None:
+                raise SystemExit(f"the server on port {port} ended; see its log") from None
+            pause.wait(0.2)
+    raise SystemExit(f"nothing answers on port {port}")
+
+
+def worker_of(pid: int) -> int:
+    """The process that does the work: the last child of a process without work of its own."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    found = children.stdout.split()
+    return int(found[-1]) if found else pid
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process."""
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def ask(port: int, body: str) -> dict[str, str]:
+    """One request; its reply's headers."""
+    headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{PATH}", body.encode(), headers)
+    with urllib.request.urlopen(request, timeout=600) as reply:
+        reply.read()
+        return {name.lower(): value for name, value in reply.headers.items()}
+
+
+def load(port: int, pid: int, case: Case, script: Path, seconds: int) -> Figures:
+    """One round of wrk."""
+    before = cpu_seconds(pid)
+    command = ["wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--timeout", "60s", "--latency"]
+    command += ["-s", str(script), f"http://127.0.0.1:{port}{PATH}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    used = cpu_seconds(pid) - before
+    count = int(found(r"(\d+) requests in", said))
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    return Figures(
+        rps=float(found(r"Requests/sec:\s+([\d.]+)", said)),
+        p50_ms=milliseconds(found(r"(?m)^ +50% +(\S+)", said)),
+        p99_ms=milliseconds(found(r"(?m)^ +99% +(\S+)", said)),
+        cpu_ms=1000 * used / max(count, 1),
+        bad=int(bad.group(1)) if bad else 0,
+    )
+
+
+def found(pattern: str, text: str) -> str:
+    """The group of a pattern that must be there."""
+    match = re.search(pattern, text)
+    if match is None:
+        raise SystemExit(f"wrk said nothing like {pattern}:\n{text}")
+    return match.group(1)
+
+
+def milliseconds(text: str) -> float:
+    """wrk's `1.23ms`, `45.00us` or `1.02s`."""
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
+
+
+def median(rounds: Sequence[Figures]) -> Figures:
+    """Figure by figure."""
+    middle = {
+        name: statistics.median(getattr(one, name) for one in rounds)
+        for name in ("rps", "p50_ms", "p99_ms", "cpu_ms")
+    }
+    return Figures(**middle, bad=sum(one.bad for one in rounds))
+
+
+def script_of(body: str, folder: Path) -> Path:
+    """wrk's script for one body."""
+    path = folder / f"{len(body)}.lua"
+    quoted = f"[==[{body}]==]"
+    path.write_text(
+        'wrk.method="POST"; wrk.headers["Content-Type"]="application/json"\n'
+        f'wrk.headers["Authorization"]="Bearer {KEY}"\nwrk.body={quoted}\n'
+    )
+    return path
+
+
+@dataclass(frozen=True)
+class System:
+    """One server under test."""
+
+    name: str
+    command: Sequence[str]
+    port: int
+    cases: Sequence[Case]
+    environ: dict[str, str]
+
+
+def systems(folder: Path, litellm: str) -> list[System]:
+    """Everything that is measured, with its configuration written down."""
+    (folder / "litellm.yaml").write_text(LITELLM_YAML.replace("KEY", KEY))
+    own = {"TERSE_MASTER_KEY": KEY, "TERSE_DATA_DIR": str(folder / "data"), "PYTHONPATH": os.getcwd()}
+    listed = []
+    if litellm:
+        command = [litellm, "--config", "litellm.yaml", "--port", str(LITELLM), "--num_workers", "1"]
+        quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+        listed.append(System("litellm", command, LITELLM, [*SHORT, *LONG], quiet))
+    for mode in ("off", "audit", "on"):
+        (folder / f"{mode}.yaml").write_text(TERSE_YAML.replace("MODE", mode))
+        command = [sys.executable, "-m", "gateway", "serve", "--config", f"{mode}.yaml", "--port", str(TERSE)]
+        cases = LONG if mode != "on" else [*SHORT, *LONG]
+        listed.append(System(f"terse {mode}", command, TERSE, cases, own))
+    granian = [sys.executable, "-m", "granian", "--interface", "asginl", "--loop", "uvloop", "--no-ws"]
+    for client in ("aiohttp", "httpx"):
+        command = [*granian, "--port", str(BARE), f"benchmarks.forwarders:{client}_app"]
+        listed.append(System(f"bare {client}", command, BARE, SHORT, own))
+    return listed
+
+
+Results = dict[tuple[str, Case], list[Figures]]
+
+
+def measure(options: argparse.Namespace, folder: Path) -> tuple[Results, dict[str, float], dict[str, str]]:
+    """All rounds of all systems, their memory, and what Terse said of the long prompts."""
+    results: Results = {}
+    memory: dict[str, float] = {}
+    said: dict[str, str] = {}
+    scripts = {tokens: script_of(body_of(tokens), folder) for tokens in (0, 10_000, 100_000)}
+    nginx = folder / "nginx.conf"
+    nginx.write_text(NGINX.replace("REPLY", json.dumps(REPLY)))
+    with running(["nginx", "-p", str(folder), "-c", str(nginx)], MOCK, folder) as mock:
+        for case in SHORT:
+            figures = load(MOCK, mock, case, scripts[0], options.seconds)
+            results.setdefault(("mock", case), []).append(figures)
+        for number in range(options.rounds):
+            for system in systems(folder, options.litellm):
+                with running(system.command, system.port, folder, **system.environ) as pid:
+                    worker = worker_of(pid)
+                    for case in system.cases:
+                        headers = ask(system.port, body_of(case.tokens))  # warm: scores, forms, connections
+                        headers = ask(system.port, body_of(case.tokens))
+                        if case.tokens and system.name == "terse on":
+                            said[case.name] = " -> ".join(
+                                headers[f"x-terse-tokens-{x}"] for x in ("before", "after")
+                            )
+                        figures = load(system.port, worker, case, scripts[case.tokens], options.seconds)
+                        results.setdefault((system.name, case), []).append(figures)
+                        print(number, system.name, case, figures, flush=True)
+                    memory[system.name] = resident_mib(worker)
+    return results, memory, said
+
+
+def report(
+    results: Results, memory: dict[str, float], said: dict[str, str], options: argparse.Namespace
+) -> str:
+    """The whole report as Markdown."""
+    middle = {key: median(rounds) for key, rounds in results.items()}
+    names = ["mock", "bare aiohttp", "bare httpx", "litellm", "terse off", "terse audit", "terse on"]
+    command = "python -m benchmarks.bench_gateway --litellm .../litellm"
+    command += f" --seconds {options.seconds} --rounds {options.rounds}"
+    lines = [
+        "# The gateway beside litellm's proxy",
+        "",
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}. {machine()}",
+        "",
+        (__doc__ or "").split("\n\n")[2].replace("\n", " "),
+        "",
+        "CPU is milliseconds of the worker's own time a request. Short prompts are below Terse's trigger.",
+    ]
+    for case in [*SHORT, *LONG]:
+        tokens = said.get(case.name)
+        lines += ["", f"## {case.name}, c={case.connections}" + (f" ({tokens} tokens)" if tokens else ""), ""]
+        lines += [
+            "| | req/s | p50 ms | p99 ms | CPU ms | errors | req/s of litellm |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        base = middle.get(("litellm", case))
+        for name in names:
+            figures = middle.get((name, case))
+            if figures is not None:
+                times = f"{figures.rps / base.rps:.1f}x" if base and base.rps else ""
+                shown = [f"{figures.rps:,.0f}", f"{figures.p50_ms:.2f}", f"{figures.p99_ms:.1f}"]
+                shown += [f"{figures.cpu_ms:.2f}", str(figures.bad), times]
+                lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    lines += ["", "## Memory of the worker after its cases, MiB", "", "| | MiB |", "|---|---|"]
+    lines += [f"| {name} | {mib:.0f} |" for name, mib in memory.items()]
+    lines += ["", "`terse on`, `off` and `audit` hold the embedded encoder in the same process.", ""]
+    return "\n".join([*lines, *verdicts(middle)])
+
+
+def verdicts(middle: dict[tuple[str, Case], Figures]) -> list[str]:
+    """The targets, and whether they were met."""
+    lines = ["## Targets", "", "| target | measured | met |", "|---|---|---|"]
+    one, many = SHORT[0], SHORT[-1]
+    ours, theirs = middle.get(("terse on", many)), middle.get(("litellm", many))
+    if not ours or not theirs:
+        return []
+    times = ours.rps / theirs.rps
+    lines.append(
+        f"| 20 times litellm's requests a second, c=32 | {times:.1f} | {'yes' if times >= 20 else 'no'} |"
+    )
+    mock = middle["mock", one].p50_ms
+    added = (middle["terse on", one].p50_ms - mock) / (middle["litellm", one].p50_ms - mock)
+    lines.append(f"| a tenth of its added p50, c=1 | {added:.3f} | {'yes' if added <= 0.1 else 'no'} |")
+    for case in LONG:
+        ratio = middle["terse on", case].rps / middle["litellm", case].rps
+        name = f"{case.name}, c={case.connections}: 15 times its requests a second"
+        lines.append(f"| {name} | {ratio:.1f} | {'yes' if ratio >= 15 else 'no'} |")
+    return [*lines, ""]
+
+
+def machine() -> str:
+    """Where and with what this ran."""
+    model = next(
+        (
+            x.split(":")[1].strip()
+            for x in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in x
+        ),
+        "",
+    )
+    names = ("granian", "starlette", "aiohttp", "httpx", "httpx-aiohttp", "litellm", "orjson", "uvloop")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    busy = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}, {versions}. Load generator, "
+        "mock and gateway share the cores, with other work too (load average at the end: "
+        f"{busy:.1f}): read ratios, not figures."
+    )
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--litellm", default="", help="the litellm command of a venv with litellm[proxy]")
+    parser.add_argument("--seconds", type=int, default=8, help="of each round of each case")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write the report here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        text = report(*measure(options, Path(folder)), options)
+    print(text)
+    if options.out:
+        options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
