@@ -48,7 +48,7 @@ class Recovery:
         self.engine = engine
         self.calls = Counter(
             "terse_recovery_calls_total",
-            "Calls of terse_retrieve by the model, by result: answered, limit, mixed",
+            "Calls of terse_retrieve by the model, by result: answered, limit, mixed, refused",
             ("policy", "result"),
             registry=registry,
         )
@@ -90,8 +90,12 @@ class Rounds:
         """Whether the model may still call the tool."""
         return self.count <= MOST_ROUNDS
 
-    async def go_on(self, text: str, calls: list[Call]) -> UpstreamReply:
-        """Answers the calls and asks again. Raises GatewayError: a spent budget, a broken upstream."""
+    async def go_on(self, text: str, calls: list[Call], *, restart: bool) -> bool:
+        """Answers the calls and asks again; `reply` is the next one. True when the model goes on from there.
+
+        An upstream that does not take the answer gets, with `restart`, the client's own request instead,
+        unshortened and without the tool (False). Raises GatewayError: a spent budget, a broken upstream.
+        """
         await self.reply.body.close()
         team = self.admitted.caller.team.name
         originals = await self._originals(team)
@@ -104,12 +108,21 @@ class Rounds:
         self.count += 1
         outgoing = replace(self.outgoing, body=orjson.dumps(self.offered.raw))
         sent = await self.live.directory.send(outgoing, self.admitted.model)
+        goes_on = sent.reply.status == 200
+        if not goes_on and restart:
+            await sent.reply.body.close()
+            self.tell("refused", len(calls))
+            self.count = MOST_ROUNDS + 1
+            request = self.admitted.request
+            sent = await self.live.directory.send(
+                replace(outgoing, body=request.body, wire=None), self.admitted.model
+            )
         self.reply = sent.reply
         if self.reply.status != 200:
             status = self.reply.status
             await self.reply.body.close()
             raise UpstreamBroke(f"the upstream answered {status} after {NAME} had been called")
-        return self.reply
+        return goes_on
 
     def tell(self, result: str, count: int = 1) -> None:
         """Counts calls of the tool."""
@@ -182,8 +195,7 @@ class PlainRounds:
             rounds.note(value.get("usage"))
             if ours and not others and rounds.may_go_on:
                 text = message.get("content") or ""
-                said += text
-                await rounds.go_on(text, ours)
+                said = said + text if await rounds.go_on(text, ours, restart=True) else ""
                 continue
             if rounds.count == 1 and not ours:
                 return body
@@ -219,6 +231,7 @@ class StreamedRounds:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         rounds = self.rounds
         editor = StreamEditor()
+        said = False  # the client has text already: there is no way back
         while True:
             splitter = EventSplitter()
             async for chunk in rounds.reply.body:
@@ -229,7 +242,8 @@ class StreamedRounds:
             rounds.note(editor.usage)
             if not editor.calls or editor.others or not rounds.may_go_on or editor.finish is None:
                 break
-            await rounds.go_on(editor.text, editor.calls)
+            said = said or bool(editor.text)
+            await rounds.go_on(editor.text, editor.calls, restart=not said)
             editor = StreamEditor(editor.id)
         for part in self._ending(editor):
             yield part

@@ -106,7 +106,8 @@ def next_round(
         {"role": "tool", "tool_call_id": call.id, "content": answer}
         for call, answer in zip(calls, answers, strict=True)
     ]
-    message = {"role": "assistant", "content": text or None, "tool_calls": said}
+    # Not null, which OpenAI takes and llama-cpp-python refuses.
+    message = {"role": "assistant", "content": text, "tool_calls": said}
     again = {**raw, "messages": [*raw["messages"], message, *results]}
     if last:
         others = [tool for tool in raw["tools"] if name_of(tool) != NAME]

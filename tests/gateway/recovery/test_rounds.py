@@ -254,7 +254,8 @@ def test_the_last_round_takes_the_tool_away_where_there_are_others(tmp_path: Pat
     with fake_upstream() as upstream, gateway(upstream, tmp_path) as running:
         upstream.then(*[plain(None, call())] * MOST_ROUNDS, plain("March."))
         assert ask(running, rag(tools=[WEATHER_TOOL])).json()["choices"][0]["message"]["content"] == "March."
-    assert upstream.seen[-1].json["tools"] == [WEATHER_TOOL] and upstream.seen[-1].json["tool_choice"] == "auto"
+    last = upstream.seen[-1].json
+    assert (last["tools"], last["tool_choice"]) == ([WEATHER_TOOL], "auto")
 
 
 @pytest.mark.parametrize(
@@ -285,15 +286,43 @@ def test_what_is_not_shortened_is_sent_as_it_came(tmp_path: Path) -> None:
         assert "tools" not in upstream.seen[0].json
 
 
+NO = Script(status=400, headers={"content-type": "application/json"}, body=b'{"error":{"message":"no"}}')
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstream_that_refuses_the_answer_gets_the_clients_own_request(
+    tmp_path: Path, stream: bool
+) -> None:
+    body = rag(stream=stream)
+    first = streamed(*parts(), finish="tool_calls") if stream else plain("Hm.", call())
+    last = streamed({"content": "March."}) if stream else plain("March.")
+    with fake_upstream() as upstream, gateway(upstream, tmp_path) as running:
+        upstream.then(first, NO, last)
+        reply = ask(running, body)
+        until(lambda: len(recent(tmp_path)) == 1)
+        with running.client() as client:
+            assert (
+                'terse_recovery_calls_total{policy="default",result="refused"} 1.0'
+                in client.get("/metrics").text
+            )
+    assert reply.status_code == 200
+    values = events(reply.text) if stream else [reply.json()]
+    told = [choice.get("message") or choice["delta"] for value in values for choice in value["choices"]]
+    assert "".join(each.get("content") or "" for each in told) == "March."
+    assert NAME not in reply.text
+    assert upstream.seen[2].json == body
+    assert recent(tmp_path)[0]["input_tokens"] == 2000
+
+
 def test_a_broken_later_round_is_an_error_and_no_hold_stays(tmp_path: Path) -> None:
     yaml = YAML.replace("input_price", "limits: {concurrent_requests: 4}, input_price")
-    no = Script(status=400, headers={"content-type": "application/json"}, body=b'{"error":{"message":"no"}}')
     with fake_upstream() as upstream, gateway(upstream, tmp_path, yaml) as running:
         for _ in range(4):
-            upstream.then(plain(None, call()), no)
+            upstream.then(plain(None, call()), NO, NO)
             reply = ask(running, rag())
             assert (reply.status_code, reply.json()["error"]["code"]) == (502, "upstream_broke")
-            upstream.then(streamed({"content": "Let me see."}, *parts(), finish="tool_calls"), no)
+            # Text is out already, so there is no way back.
+            upstream.then(streamed({"content": "Let me see."}, *parts(), finish="tool_calls"), NO)
             text = ask(running, rag(stream=True)).text
             assert '"upstream_broke"' in text and "Let me see." in text
         # The last stream's holds go back just after its last byte.
