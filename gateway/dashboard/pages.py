@@ -21,6 +21,7 @@ from gateway.configuration.explaining import Question, answer_as_text, explain
 from gateway.configuration_file import parse_config
 from gateway.dashboard.figures import Filters, summarise
 from gateway.errors import BadRequest, NotFound, Unauthorized
+from gateway.quality.report import read_rows
 from gateway.services import Services
 from gateway.stores.base import Account
 from policies.errors import ConfigurationError, PolicyError
@@ -149,8 +150,9 @@ async def _budgets(services: Services) -> list[dict[str, object]]:
     return [{"account": account.id, "share": shares.get(account.id, 0.0)} for account in accounts]
 
 
-async def _quality(_services: Services) -> list[dict[str, object]]:
-    return []
+async def _quality(services: Services) -> list[dict[str, Any]]:
+    rows = await read_rows(services.stores.registry, services.live.config.policies)
+    return [row.as_data() for row in rows]
 
 
 def _placeholder(_name: str) -> str:

@@ -95,9 +95,10 @@ export async function loadOverview() {
     { title: "After", text: (r) => number(r.tokens_after) }, { title: "Billed", text: (r) => dollars(r.cost_usd) }, { title: "Saved", text: (r) => dollars(r.saved_usd) },
   ], data.groups, "Nothing yet."));
   budgets(data.budgets);
+  const interval = (one) => (one ? `${percent(one.mean)} (${percent(one.low)} – ${percent(one.high)})` : "–");
   byId("quality").replaceChildren(table([
-    { title: "Policy", left: true, text: (r) => r.policy }, { title: "Compared", text: (r) => number(r.compared) },
-    { title: "Same answer", text: (r) => percent(r.mean) }, { title: "95 % interval", text: (r) => `${percent(r.low)} – ${percent(r.high)}` },
+    { title: "Policy", left: true, text: (r) => r.policy }, { title: "Quality, 95 % interval", text: (r) => interval(r.quality) },
+    { title: "Pairs", text: (r) => number(r.quality?.n) }, { title: "Requests", text: (r) => `${number(r.requests.treated)} / ${number(r.requests.holdout)} held out` },
     { title: "State", left: true, text: (r) => r.state },
   ], data.quality, "No policy has a holdout or a shadow share."));
 }
