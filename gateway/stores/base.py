@@ -77,6 +77,19 @@ class Room:
     micro_usd: int | None = None
     tokens: int | None = None
 
+    def covers(self, micro_usd: int, tokens: int) -> bool:
+        """Whether so much still fits."""
+        return (self.micro_usd is None or micro_usd <= self.micro_usd) and (
+            self.tokens is None or tokens <= self.tokens
+        )
+
+    def less(self, micro_usd: int, tokens: int) -> Room:
+        """What is left after so much."""
+        return Room(
+            None if self.micro_usd is None else self.micro_usd - micro_usd,
+            None if self.tokens is None else self.tokens - tokens,
+        )
+
     def tightened(self, other: Room) -> Room:
         """The smaller of each."""
         usd = [room for room in (self.micro_usd, other.micro_usd) if room is not None]

@@ -136,6 +136,10 @@ async def test_open_goes_on_and_charges_later(gateway: Gateway) -> None:
     gateway.server.freeze()
     second = await gateway.admit()
     assert second.local
+    third = await gateway.admit()
+    with pytest.raises(BudgetExceeded):  # $0.70 were left when Redis last spoke
+        await gateway.admit()
+    await gateway.admission.release(third)
     await gateway.admission.settle(first, Usage(input_tokens=100_000), 0.1)
     await gateway.admission.settle(second, Usage(input_tokens=100_000), 0.2)
     await gateway.stores.ledger.book({"request_id": "r", "at": "2026-06-01", "team": "red", "cost_usd": 0.2})
