@@ -20,7 +20,6 @@ from compressor.options import CompressOptions, budget_of, check_options, check_
 from compressor.shapes import DEFAULT_PROTECT, Shortened, ShortenedMessages
 from compressor.tagged import ShortenedJson, cut_tagged, has_tags, join_sections, plan_json
 from compressor.text.choice import Passage, shorten_passages
-from compressor.text.kinds import detect_kind
 from compressor.text.tokens import TokenCounter, counter_for
 from compressor.text.units import question_units
 from compressor.text.words import split_words
@@ -237,7 +236,6 @@ class Compressor:
     async def _passage(self, text: str, options: CompressOptions) -> Passage:
         """A text with its scores, and its relevance when there is a question."""
         question = options.get("question")
-        kind = options.get("kind", "auto")
         protect = options.get("protect")
         scores, relevance = np.zeros(0, np.uint8), None
         if text.strip():
@@ -251,7 +249,7 @@ class Compressor:
             force_tokens=tuple(options.get("force_tokens") or ()),
             relevance=relevance,
             question=question or "",
-            kind=detect_kind(text) if kind == "auto" else kind,
+            kind=options.get("kind", "auto"),
         )
 
     async def _rank(self, question: str, text: str) -> NDArray[np.uint8]:

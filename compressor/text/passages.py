@@ -116,6 +116,8 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         kind = detect_kind(text) if passage.kind == "auto" else passage.kind
         treatment = treat(words, units, scores, protection.codes, kind)
         codes, tails = treatment.codes, protection.tails
+    sticky = _useful_heads(treatment.sticky, codes, units.line)
+    _charge_heads(costs, sticky, (codes == 0) & ~sticky, treatment.scores, units.line)
     question_unit, unit_spans = _question_units(passage, words, units)
     return Prepared(
         passage=passage,
@@ -127,7 +129,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         tails=tails,
         scores=treatment.scores,
         group=treatment.group,
-        sticky=_useful_heads(treatment.sticky, codes, units.line),
+        sticky=sticky,
         line=units.line,
         sentence=treatment.sentence,
         paragraph=units.paragraph,
@@ -147,6 +149,24 @@ def _useful_heads(
     has_free = np.zeros(int(line[-1]) + 1, bool)
     has_free[line[(codes == 0) & ~sticky]] = True
     return sticky & has_free[line]
+
+
+def _charge_heads(
+    costs: NDArray[np.float32],
+    sticky: NDArray[np.bool_],
+    free: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    line: NDArray[np.int32],
+) -> None:
+    """Lets the best word of a line pay for the words that come along with it; only estimates depend on it."""
+    if not sticky.any():
+        return
+    heads = np.bincount(line, costs * sticky)
+    candidates = np.flatnonzero(free)
+    order = candidates[np.lexsort((-scores[candidates], line[candidates]))]
+    best = order[np.flatnonzero(np.diff(line[order], prepend=-1))]
+    costs[best] += heads[line[best]].astype(np.float32)
+    costs[sticky] = 0
 
 
 def _question_units(
