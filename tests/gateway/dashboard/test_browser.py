@@ -14,6 +14,7 @@ from gateway.config import Secret
 from gateway.settings import Settings
 from tests.support.fake_upstream import fake_upstream
 from tests.support.live_gateway import LiveGateway, live_gateway
+from tests.support.waiting import until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
@@ -49,6 +50,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]
             body = {"model": "gpt-4o-mini", "messages": messages}
             for _ in range(3):
                 assert client.post("/v1/chat/completions", json=body).status_code == 200
+            until(lambda: len(client.get("/dashboard/data/recent").json()["receipts"]) == 3)
         yield gateway
 
 

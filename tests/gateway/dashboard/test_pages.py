@@ -13,6 +13,7 @@ from gateway.dashboard.pages import STATIC
 from gateway.settings import Settings
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.live_gateway import MODELS, LiveGateway, live_gateway
+from tests.support.waiting import until
 
 ADMIN, READER = "sk-admin-canary-1", "sk-reader-canary-2"
 
@@ -101,6 +102,8 @@ def test_a_request_shows_up_in_figures_and_tail(gateway: LiveGateway, upstream: 
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "canary-prompt hello"}]}
     with gateway.client() as client:
         assert client.post("/v1/chat/completions", json=body).status_code == 200
+        # The books are written behind the answer.
+        until(lambda: bool(client.get("/dashboard/data/recent").json()["receipts"]))
         receipts = client.get("/dashboard/data/recent").json()["receipts"]
         figures = client.get("/dashboard/data/summary").json()
     assert receipts[0]["model"] == "gpt-4o-mini"
