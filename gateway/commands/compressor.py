@@ -14,13 +14,14 @@ from compressor.errors import ModelLoadFailed
 
 REFUSED = 1
 _SWITCH_SECONDS = 0.0005
+_EXAMPLE = "Example: terse compressor serve --socket /run/terse.sock --device cuda:0"
 
 
 def register(app: typer.Typer) -> None:
     """Adds `compressor` with its sub-commands."""
-    commands = typer.Typer(no_args_is_help=True, help="The encoder as a process that gateways share.")
-    commands.command(epilog="Example: terse compressor serve --socket /run/terse.sock --device cuda:0")(serve)
-    commands.callback()(_group)
+    commands = typer.Typer(no_args_is_help=True)
+    commands.command(epilog=_EXAMPLE)(serve)
+    commands.callback(epilog=_EXAMPLE)(_group)
     app.add_typer(commands, name="compressor")
 
 

@@ -142,11 +142,11 @@ class _EngineCollector(Collector):
             "terse_compressor_waiting_tokens", "Encoder tokens in the queue", health.waiting_tokens
         )
         for name, help_text, value in (
-            ("texts", "Texts scored", health.scored_texts),
-            ("tokens", "Encoder tokens scored", health.scored_tokens),
-            ("batches", "Passes of the encoder", health.batches),
+            ("terse_compressor_texts", "Texts scored", health.scored_texts),
+            ("terse_compressor_tokens", "Encoder tokens scored", health.scored_tokens),
+            ("terse_compressor_batches", "Passes of the encoder", health.batches),
         ):
-            yield CounterMetricFamily(f"terse_compressor_{name}", help_text, value)
+            yield CounterMetricFamily(name, help_text, value)
 
 
 async def _read_body(request: Request) -> bytes:
