@@ -96,7 +96,7 @@ def test_with_failures_cancellations_and_a_gateway_that_dies(setting: Setting) -
     key, bill = setting.key("storm"), setting.upstream.bill
     budget = COVERED * setting.most
     orders = [
-        Orders(setting.urls, key, 100, MIX, first=100 * n, models=("m0", "m1", "m2"), patience=1.0)
+        Orders(setting.urls, key, 100, MIX, first=100 * n, models=("m0", "m1", "m2"), patience=2.0)
         for n in range(2)
     ]
     clients = Clients(orders)
@@ -112,8 +112,11 @@ def test_with_failures_cancellations_and_a_gateway_that_dies(setting: Setting) -
     end_all_leases(setting.redis)
 
     booked = setting.booked("storm")
-    for model in ("m0", "m1"):
-        assert booked.get(model, 0) == bill.micro_usd(model)
+    # A client that left before its request had reached the provider is charged its input all the same:
+    # whether the provider read it cannot be known. Nothing else may differ.
+    unread = sum(booked.get(model, 0) - bill.micro_usd(model) for model in ("m0", "m1"))
+    assert 0 <= unread <= outcome.statuses["left"] * setting.upstream.prompt_tokens
+    assert unread % setting.upstream.prompt_tokens == 0
     assert booked.get("m2", 0) <= bill.micro_usd("m2")  # what the dead one had no time to book
     # Another request notices the leases that are over; nothing is held and the rest can be spent.
     rest = (budget - account_of(setting.redis, "team:storm")[2]) // setting.most
