@@ -17,7 +17,7 @@ def rank_by_cosine(
 ) -> NDArray[np.uint8]:
     """Cosines of unit vectors, `lowest`..1 spread over 0..255. `passages` is [passages, hidden].
 
-    E5-style encoders put even unrelated texts near 0.7, so the whole range -1..1 would waste most of a byte.
+    What lies below `lowest` is unrelated and gets 0.
     """
     cosines = passages.astype(np.float64) @ question.astype(np.float64)
     return np.rint(255 * np.clip((cosines - lowest) / (1 - lowest), 0, 1)).astype(np.uint8)

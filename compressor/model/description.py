@@ -118,5 +118,5 @@ def _ranking(own: Mapping[str, Any]) -> Ranking:
         "cosine",
         str(own.get("query_prefix", "query: ")),
         str(own.get("passage_prefix", "passage: ")),
-        float(own.get("lowest_cosine", 0.7)),
+        float(own.get("lowest_cosine", 0.0)),
     )
