@@ -7,8 +7,8 @@ client processes that fire all their requests in the same moment. The budget cov
 each at its largest cost, and the policy is `store_fail: closed`. The second load lets a third of the upstream
 calls fail and a third of the clients leave after four seconds, and ends one gateway with SIGKILL in the
 middle. Money is compared in whole micro-dollars with what the provider counted. Overhead: one client, one
-connection, rounds of a hundred requests in turn to a gateway without keys or limits and to one with a key, a team, rate
-limits and three budgets on Redis; the medians of each pair of rounds are subtracted.
+connection, rounds of a hundred requests in turn to a gateway without keys or limits and to one with a key, a
+team, rate limits and three budgets on Redis; the medians of each pair of rounds are subtracted.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def storm(running: list[Gateway], upstream: BillingUpstream, redis: RedisServer,
         Result("budget / billed by the provider, micro-USD", f"{budget} / {billed} ({billed - budget:+d})"),
         Result(
             "books of the two surviving gateways less the provider's count, micro-USD",
-            f"{differ:+d} (the input of {unread:g} requests whose clients left before the provider read them)",
+            f"{differ:+d} (the input of {unread:g} requests that clients left before the provider read them)",
         ),
         Result("billed to the killed gateway and not booked, micro-USD", f"{lost}"),
         Result("held by the dead until its leases end: requests / micro-USD", f"{at_risk[0]} / {at_risk[1]}"),
