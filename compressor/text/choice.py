@@ -60,7 +60,8 @@ def shorten_passages(
 
     `unit` overrides the rule that picks units: "words" deletes words only, "sentences" takes whole ones
     first. The sum is at least 98 % of the target, unless the whole is smaller than that, or each word that
-    was left out costs more than what is left of the budget. A text whose shortened form would not be valid
+    was left out costs more than what is left of the budget (a bullet or speaker comes with its line only, and
+    logs, diffs and stack traces go by whole lines). A text whose shortened form would not be valid
     any more (JSON that does not parse) comes back whole, with the reason in `.note`.
 
     Raises BudgetTooSmall when what must stay costs more than the target, InvalidBudget for a negative target,
@@ -158,6 +159,7 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
     return Columns(
         scores=np.concatenate([one.scores for one in prepared]),
         costs=np.concatenate([one.costs for one in prepared]),
+        own_costs=np.concatenate([one.own_costs for one in prepared]),
         free=np.concatenate([one.free for one in prepared]),
         group=np.concatenate(groups),
         sentence=numbered("sentence"),

@@ -69,6 +69,7 @@ class Items:
     """What stays or goes as one (a word, or a group of words), in the order in which it is kept."""
 
     costs: NDArray[np.float32]  # about so many tokens, shape [items]
+    least: NDArray[np.float32]  # at least so many, when what comes along is there already
     words: NDArray[np.int64]  # every free word
     item: NDArray[np.int64]  # the item of each of them
 
@@ -83,13 +84,15 @@ def order_items(columns: Columns, order: NDArray[np.int64]) -> Items:
     """Groups stand where their first word stands in the order of words."""
     group = columns.group[order]
     if not len(order) or int(group.max()) < 0:
-        return Items(columns.costs[order], order, np.arange(len(order)))
+        return Items(columns.costs[order], columns.own_costs[order], order, np.arange(len(order)))
     keys = np.where(group >= 0, group, int(group.max()) + 1 + np.arange(len(order)))
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     position = np.empty(len(first), np.int64)
     position[np.argsort(first, kind="stable")] = np.arange(len(first))
     item = position[inverse]
-    return Items(np.bincount(item, columns.costs[order]).astype(np.float32), order, item)
+    costs = np.bincount(item, columns.costs[order]).astype(np.float32)
+    least = np.bincount(item, columns.own_costs[order]).astype(np.float32)
+    return Items(costs, least, order, item)
 
 
 def fit(scales: Scales, items: Items, must_stay: NDArray[np.bool_], target: int) -> Fitted | None:
@@ -155,7 +158,7 @@ def _fill(
     most = len(chosen)
     for _ in range(FILL_STEPS):
         spare = target - sum(tokens)
-        fitting = np.flatnonzero(~chosen & ~refused & (items.costs <= spare))
+        fitting = np.flatnonzero(~chosen & ~refused & (items.least <= spare))
         if not len(fitting) or sum(tokens) >= CLOSE_ENOUGH * target:
             break
         count = max(1, min(most, int((np.cumsum(items.costs[fitting]) <= spare).sum())))

@@ -31,7 +31,8 @@ class Prepared:
     words: Words
     spacing: Spacing
     tokens: int  # of the whole text
-    costs: NDArray[np.float32]  # tokens that begin in the word or in the space before it
+    own_costs: NDArray[np.float32]  # tokens that begin in the word or in the space before it
+    costs: NDArray[np.float32]  # the same, but the best word of a line pays for its sticky words
     codes: NDArray[np.uint8]  # 0: free; else why it stays, an index into protection.REASONS
     tails: NDArray[np.int32]  # where forced punctuation at the word's end begins
     scores: NDArray[np.float32]
@@ -117,6 +118,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         treatment = treat(words, units, scores, protection.codes, kind)
         codes, tails = treatment.codes, protection.tails
     sticky = _useful_heads(treatment.sticky, codes, units.line)
+    own_costs = costs.copy()
     _charge_heads(costs, sticky, (codes == 0) & ~sticky, treatment.scores, units.line)
     question_unit, unit_spans = _question_units(passage, words, units)
     return Prepared(
@@ -124,6 +126,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         words=words,
         spacing=measure_spacing(words, all_breaks="\n" in passage.force_tokens),
         tokens=len(starts),
+        own_costs=own_costs,
         costs=costs,
         codes=codes,
         tails=tails,

@@ -55,6 +55,7 @@ class Columns:
 
     scores: NDArray[np.float32]  # 0..255
     costs: NDArray[np.float32]  # tokens
+    own_costs: NDArray[np.float32]  # tokens, without those of words that come along
     free: NDArray[np.bool_]  # may go
     group: NDArray[np.int64]  # words of one group stay or go together; -1: alone
     sentence: NDArray[np.int64]

@@ -29,7 +29,7 @@ _LINK = re.compile(
 )
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---[ \t]*$", re.DOTALL | re.MULTILINE)
 # What a line begins with and cannot be understood without: a bullet, who speaks, which document it is.
-_BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\(?[0-9A-Za-z]{1,3}[.)])(?=[ \t])", re.MULTILINE)
+_BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\(?(?:[0-9]{1,3}|[A-Za-z])[.)])(?=[ \t])", re.MULTILINE)
 _SPEAKER = re.compile(r"^[ \t]*[^\s:][^\n:.!?]{0,38}:(?=[ \t])", re.MULTILINE)
 _DOCUMENT = re.compile(
     r"^[ \t]*(?:Document|Passage|Source|文档)[ \t]*\[?\d+\]?(?:\(Title: [^\n)]{0,200}\)|:)?", re.MULTILINE

@@ -176,6 +176,7 @@ def test_keep_order_is_a_permutation_of_the_free_words() -> None:
     columns = Columns(
         scores=rng.integers(0, 5, 200).astype(np.float32),
         costs=np.ones(200, np.float32),
+        own_costs=np.ones(200, np.float32),
         free=free,
         group=np.full(200, -1),
         sentence=unit,

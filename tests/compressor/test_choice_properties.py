@@ -104,6 +104,8 @@ def _assert_budget_used(passage: Passage, shortened: Shortened, target: int) -> 
         (int(start), int(end))
         for start, end in zip(words.starts, words.ends, strict=True)
         if not any(span.start <= start and end <= span.end for span in shortened.kept)
+        # What a line begins with (a bullet, who speaks) comes along with the line, never alone.
+        and passage.text[:start].rpartition("\n")[2].strip()
     ]
     spare = target - shortened.tokens_after
     # What one more word costs depends on its neighbours; each costs at least a share of its own tokens.

@@ -91,6 +91,6 @@ def test_any_text_has_a_kind(text: str) -> None:
     "unit", ["\n", " ", "<", "[", "{", "a,", "|", "    ", "A" * 59 + " ", "#", "at f (", "- ", "[["]
 )
 def test_linear_time_on_hostile_text(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     detect_kind(unit * (1_000_000 // len(unit)))
-    assert time.perf_counter() - began < 4
+    assert time.process_time() - began < 4

@@ -290,6 +290,6 @@ def test_base64_and_tables_without_text_stay_whole() -> None:
 )
 def test_linear_time_on_hostile_text(kind: str, unit: str) -> None:
     text = unit * (100_000 // len(unit))
-    began = time.perf_counter()
+    began = time.process_time()
     shorten(text, 0.5, kind, protect=frozenset())
-    assert time.perf_counter() - began < 6  # well under a second alone
+    assert time.process_time() - began < 6  # well under a second alone

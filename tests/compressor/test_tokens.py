@@ -64,9 +64,9 @@ def test_token_starts_are_characters_not_bytes() -> None:
 
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "中", "!"])
 def test_a_million_of_one_character_does_not_take_minutes(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert 0 < counter_for("o200k_base").count(unit * 1_000_000) <= 1_000_000
-    assert time.perf_counter() - began < 5  # 0.3 s alone
+    assert time.process_time() - began < 5  # 0.3 s alone
 
 
 def test_texts_above_the_piece_size_count_as_they_are(encoding: tiktoken.Encoding) -> None:
