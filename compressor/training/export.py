@@ -60,17 +60,13 @@ def model_card(trained: Path, exported: Exported, notes: Mapping[str, Any], sour
     """A model card in Markdown: what it is, how it was trained, on what, and how good it measured."""
     config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
     options = notes.get("options", {})
-    lines = [
-        f"# {trained.name}",
-        "",
+    shape = (
         f"A keep-or-drop token classifier: {config.get('num_hidden_layers')} layers, "
-        + f"{config.get('hidden_size')} wide, {config.get('vocab_size'):,} pieces; {exported.megabytes:.1f} MB. "
-        + f"Embeddings in 4 bits (relative error {exported.embedding_error:.4f}), "
-        + f"layers in 8 bits ({exported.layer_error:.4f}).",
-        "",
-        "## Training",
-        "",
-    ]
+        f"{config.get('hidden_size')} wide, {config.get('vocab_size'):,} pieces; "
+        f"{exported.megabytes:.1f} MB. Embeddings in 4 bits (relative error "
+        f"{exported.embedding_error:.4f}), layers in 8 bits ({exported.layer_error:.4f})."
+    )
+    lines = [f"# {trained.name}", "", shape, "", "## Training", ""]
     lines += [
         f"* {name}: {options[name]}" for name in sorted(options) if name not in ("data", "questions", "out")
     ]

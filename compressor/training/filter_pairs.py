@@ -84,14 +84,12 @@ def _mean(records: Sequence[Labelled], name: str) -> float:
 def write_report(records: Sequence[Labelled], report: FilterReport, path: Path) -> None:
     """A Markdown report at `path` and one histogram a measure beside it (SVG)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [
-        "# Filtered pairs\n",
+    summary = (
         f"{report.pairs} pairs, {report.kept} kept. Dropped: {report.dropped_variation} for their variation "
-        + f"rate (above {report.variation_limit:.3f}), then {report.dropped_gap} for their alignment gap "
-        + f"(above {report.gap_limit:.3f}).\n",
-        "| measure | mean before | mean after |",
-        "|---|---|---|",
-    ]
+        f"rate (above {report.variation_limit:.3f}), then {report.dropped_gap} for their alignment gap "
+        f"(above {report.gap_limit:.3f}).\n"
+    )
+    lines = ["# Filtered pairs\n", summary, "| measure | mean before | mean after |", "|---|---|---|"]
     lines += [f"| {NAMES[name]} | {old:.4f} | {new:.4f} |" for name, (old, new) in report.means.items()]
     limits = {"variation": report.variation_limit, "gap": report.gap_limit}
     for name in NAMES:

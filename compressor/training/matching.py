@@ -1,7 +1,7 @@
 """Words as annotation compares them: folded, and equal across inflection, in any language.
 
 No word lists and no language models: two words are the same when one can be the other with another ending
-("compress", "compressed"; "서울", "서울에서"; "Haus", "Hauses"). Scripts without spaces are compared
+("compress", "compressed"; "서울", "서울에서"; "Brücke", "Brücken"). Scripts without spaces are compared
 character by character, in runs of at least two.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,15 +51,6 @@ def match_words(text: str) -> list[MatchWord]:
     return [MatchWord(found.start(), found.end(), fold(found.group())) for found in _WORD.finditer(text)]
 
 
-def stem(folded: str) -> str:
-    """The start of a word that all its inflections are taken to share; equal stems are a match."""
-    if any(character.isdigit() for character in folded):
-        return folded
-    if _HANGUL.search(folded):
-        return folded[: max(SHORTEST_HANGUL_STEM, round(len(folded) * HANGUL_STEM_SHARE))]
-    return folded[: max(SHORTEST_STEM, round(len(folded) * STEM_SHARE))]
-
-
 def same_word(one: str, other: str) -> bool:
     """Whether two folded words are the same up to inflection. Numbers must be equal."""
     if one == other:
@@ -71,6 +62,26 @@ def same_word(one: str, other: str) -> bool:
     hangul = bool(_HANGUL.search(one) and _HANGUL.search(other))
     shortest, share = (SHORTEST_HANGUL_STEM, HANGUL_STEM_SHARE) if hangul else (SHORTEST_STEM, STEM_SHARE)
     return length >= shortest and length >= share * max(len(one), len(other))
+
+
+class KnownWords:
+    """A set of folded words; `word in known` when one of them is the same word up to inflection."""
+
+    def __init__(self, folded: Iterable[str]) -> None:
+        self._whole = set(folded)
+        self._by_start: dict[str, list[str]] = defaultdict(list)
+        for word in self._whole:
+            self._by_start[_start_of(word)].append(word)
+
+    def __contains__(self, folded: str) -> bool:
+        return folded in self._whole or any(
+            same_word(folded, word) for word in self._by_start.get(_start_of(folded), ())
+        )
+
+
+def _start_of(folded: str) -> str:
+    """Letters that two forms of one word share at the least."""
+    return folded[: SHORTEST_HANGUL_STEM if _HANGUL.search(folded) else SHORTEST_STEM]
 
 
 def everyday_words(questions: Iterable[str]) -> frozenset[str]:
@@ -90,14 +101,14 @@ def shared_spans(text: str, other: str, everyday: frozenset[str]) -> list[tuple[
 
     In scripts without spaces, where it repeats two or more characters of it in a row.
     """
-    theirs = [word for word in match_words(other)]
-    stems = {stem(word.folded) for word in theirs if not word.alone and _telling(word, everyday)}
+    theirs = match_words(other)
+    known = KnownWords(word.folded for word in theirs if not word.alone and _telling(word, everyday))
     pairs = {(a.folded, b.folded) for a, b in pairwise(theirs) if a.alone and b.alone}
     ours = match_words(text)
     found = [
         (word.start, word.end)
         for word in ours
-        if not word.alone and _telling(word, everyday) and _stem_known(word.folded, stems)
+        if not word.alone and _telling(word, everyday) and word.folded in known
     ]
     for a, b in pairwise(ours):
         both_everyday = a.folded in everyday and b.folded in everyday
@@ -111,18 +122,3 @@ def _telling(word: MatchWord, everyday: frozenset[str]) -> bool:
         return False
     long_enough = len(word.folded) >= SHORTEST_STEM or bool(_HANGUL.search(word.folded))
     return long_enough or any(character.isdigit() for character in word.folded)
-
-
-def _stem_known(folded: str, stems: set[str]) -> bool:
-    """Whether a stem of the others is this word's stem, or this word starts with it (a longer ending
-    here).
-    """
-    if stem(folded) in stems:
-        return True
-    if any(character.isdigit() for character in folded):
-        return False
-    shortest, share = (
-        (SHORTEST_HANGUL_STEM, HANGUL_STEM_SHARE) if _HANGUL.search(folded) else (SHORTEST_STEM, STEM_SHARE)
-    )
-    least = max(shortest, round(share * len(folded)))
-    return any(folded[:length] in stems for length in range(least, len(folded) + 1))

@@ -263,7 +263,7 @@ class _Run:
                 parts = self.model(batch, self._rank_batch(random))
             loss = torch.stack(list(parts.values())).sum()
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
             self.optimiser.step()
             if at % 10 == 0:  # reading a loss waits for the device

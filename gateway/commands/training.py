@@ -14,12 +14,15 @@ import typer
 from rich.console import Console
 
 from compressor.errors import CompressorError
+from gateway.settings import set_environment
 
 if TYPE_CHECKING:
     from compressor.training.distill import DistillReport
     from compressor.training.records import Labelled
     from compressor.training.teacher import Estimate, Teacher
 
+# A teacher behind litellm must not fetch a price map, nor wait for it to fail where there is no network.
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 FAILED = 1  # exit code: an input, a model or a service cannot be used; the message says why
 DECLINED = 3  # exit code: the estimate was not approved, nothing was sent
 KINDS = ("pairs", "answers", "questions", "summaries", "highlights", "turns", "deletions")
@@ -79,15 +82,15 @@ def distill(
     Exit code 0: done; 1: an input or the teacher cannot be used; 3: the estimate was declined.
     """
     from itertools import islice
-    from typing import cast
 
     from compressor.training.chunks import chunk_documents
     from compressor.training.distill import Job, ReplyCache, RunDeclined
     from compressor.training.distill import distill as run
     from compressor.training.encoder import any_tokenizer
-    from compressor.training.instructions import VARIANTS, Variant
+    from compressor.training.instructions import VARIANTS
     from compressor.training.records import read_chunks
 
+    set_environment(OFFLINE)
     if variant not in VARIANTS:
         raise typer.BadParameter(f"--variant: {', '.join(VARIANTS)}")
     try:
@@ -95,7 +98,7 @@ def distill(
         chunks = list(islice(chunk_documents(read_chunks(documents), tokenizer, chunk_tokens), limit))
         chosen = _teacher(teacher, base_url, api_key, (concurrency, per_minute, timeout))
         cache = ReplyCache(out.with_name(out.name + ".replies"))
-        job = Job(chosen, cast(Variant, variant), cache, out, lambda what: yes or _approve(what))
+        job = Job(chosen, variant, cache, out, lambda what: yes or _approve(what))
         report = run(chunks, job, _console)
     except RunDeclined:
         _console.print("Declined; nothing was sent.")
