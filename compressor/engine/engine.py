@@ -143,7 +143,7 @@ class Engine:
         """Queues the text's windows as they are tokenised; how many words it has."""
         codes = code_points(text)
         words = split_words(text)
-        slabs = self._tokenizer.tokenize(text, codes, words)
+        slabs = self._tokenizer.tokenize(text, codes, words) if len(words) else ()
         for windows in plan_windows(codes, words, slabs, self._shape):
             if job.over:  # cancelled, or one of its batches failed
                 return len(words)

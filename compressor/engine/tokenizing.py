@@ -23,6 +23,7 @@ FIRST_SLAB, SLAB = 16, 256
 GIANT_WORD_CHARS = 2048
 _NEWLINE, _SPACE = 10, 32
 _FULLWIDTH_STOPS = np.array([ord(c) for c in "。，！？；、"], np.uint32)
+_LONGEST_RUN = 64  # a longer run of whitespace may be cut anywhere
 _WHITESPACE = frozenset((9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x2028, 0x2029, 0x3000))
 
 
@@ -127,7 +128,7 @@ def _last_break(piece: NDArray[np.uint32]) -> int:
 def _run_start(piece: NDArray[np.uint32], at: int) -> int:
     """The first character of the run of whitespace that `at` is in, if something stands before it."""
     first = at
-    while first and int(piece[first - 1]) in _WHITESPACE:
+    while first and at - first < _LONGEST_RUN and int(piece[first - 1]) in _WHITESPACE:
         first -= 1
     return first or at
 
