@@ -164,8 +164,14 @@ def open_tokens() -> Tokens:
     return Tokens(tiktoken.get_encoding("o200k_base"))
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, dict[str, list[Bill]]]:
-    """scenario -> provider -> bills."""
+def machine() -> str:
+    """What it ran on."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """All scenarios; the report is written after each."""
+    started = time.perf_counter()
     engine, tokens = MemoEngine(open_scorer(arguments.engine)), open_tokens()
     results: dict[str, dict[str, list[Bill]]] = {}
     try:
@@ -191,9 +197,9 @@ async def run(arguments: argparse.Namespace) -> dict[str, dict[str, list[Bill]]]
                         bill.cached_tokens / max(1, bill.input_tokens),
                     )
                     print(f"   {bill.sender:30} {change:+6.1f} %  hit {hit:.2f}", flush=True)
+            write_report(arguments.output, results, arguments, machine(), time.perf_counter() - started)
     finally:
         await engine.close()
-    return results
 
 
 def main() -> int:
@@ -206,10 +212,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "savings.md")
     arguments = parser.parse_args()
-    begun = time.perf_counter()
-    results = asyncio.run(run(arguments))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    write_report(arguments.output, results, arguments, machine, time.perf_counter() - begun)
+    asyncio.run(run(arguments))
     return 0
 
 

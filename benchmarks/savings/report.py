@@ -46,11 +46,6 @@ def write_report(
         *_METHOD,
         "",
         f"**Worst Terse scenario: {worst[0][0]:+.2f} % ({worst[0][1]}).** {verdict}",
-        +(
-            "No scenario costs more than off by over 1 %."
-            if worst[0][0] <= 1
-            else "The target (1 %) is missed."
-        ),
         "",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ _TAGS = (
     "|user_query|user-query|user-message|user_message|goal|output_format|output-format|format|constraints"
     "|command-name|command-message|command-args|environment_details|environment_context|env"
 )
-_TAGGED = re.compile(rf"<({_TAGS})(?:\s[^<>]*)?>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(rf"<(/?)({_TAGS})(?:\s[^<>]{{0,500}})?>", re.IGNORECASE)
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’)\]]*(?=\s|[^\x00-\u02ff])|\n")
 
@@ -32,10 +32,19 @@ class Kept:
 
 
 def tagged_passages(text: str) -> list[Kept]:
-    """Passages in instruction tags (`<system-reminder>` and its like), tags included."""
+    """Passages in instruction tags (`<system-reminder>` and its like), tags included; in linear time."""
     if "</" not in text:
         return []
-    return [Kept(found.start(), found.end(), "instruction-tag") for found in _TAGGED.finditer(text)]
+    found: list[Kept] = []
+    opened: dict[str, int] = {}  # name -> where its first tag stands that is not closed yet
+    for tag in _TAG.finditer(text):
+        name = tag[2].lower()
+        if not tag[1]:
+            opened.setdefault(name, tag.start())
+        elif name in opened:
+            found.append(Kept(opened[name], tag.end(), "instruction-tag"))
+            opened.clear()
+    return found
 
 
 def opening(text: str) -> Kept:

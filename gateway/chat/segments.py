@@ -119,8 +119,9 @@ def _cut(slot: Slot, index: int, policy: Policy, kept: Iterable[Kept]) -> Iterat
 def _by_nature(slot: Slot, policy: Policy) -> str:
     """Why a string stays whole whatever the policy says, or "".
 
-    A marker of the prompt cache protects what it marks, unless a rule for that role or tool says `mode: on`: agents
-    mark their newest result at every turn, and as forms never change, the shortened result is cached as well.
+    A marker of the prompt cache protects what it marks, unless a rule for that role or tool says `mode: on`:
+    agents mark their newest result at every turn, and as forms never change, the shortened result is cached
+    as well.
     """
     if slot.protected == "cache-control" and rule_for(policy, slot.role, slot.tool).mode == "on":
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.compression.planner import Choice, Costs, Forecast, Prospect, forecast
+from gateway.compression.planner import Choice, Costs, Prospect, forecast
 from policies import Plan
 
 PlanBudget = Callable[[int, int], Plan]  # (compressible tokens, tokens of the whole input) -> plan
@@ -21,6 +21,10 @@ class Sizes:
     old_untouched: int  # of those, tokens in front of the first message that has such
     new: int
     new_free: int
+    old_compressible: int = (
+        0  # tokens of old messages that are, or could be, shortened; as the client sends them
+    )
+    least_new: int = 0  # fewer free tokens than this in new messages are left alone
 
     @property
     def total(self) -> int:
@@ -43,7 +47,13 @@ class Decision:
 
     choice: Choice
     plan: Plan
-    forecast: Forecast | None = None
+    prospect: Prospect | None = None
+    forced: bool = False  # to fit, whatever it costs
+
+    @property
+    def shortens_new(self) -> bool:
+        """Whether new messages would be shortened without a compaction, too."""
+        return self.prospect is not None and self.prospect.new_kept < self.prospect.new_tokens
 
 
 def decide(
@@ -52,6 +62,7 @@ def decide(
     costs: Costs,
     ahead: Ahead,
     limit: int | None,
+    compressibility: float = 1.0,
 ) -> Decision:
     """The decision for one request.
 
@@ -62,8 +73,10 @@ def decide(
         ahead: What the conversation is expected to do.
         limit: Tokens the input must fit into (`max_input_tokens`, the context window); then dollars do
             not matter.
+        compressibility: What an earlier compaction of this conversation brought, as a share of what was
+            planned.
     """
-    plan_new = plan_budget(sizes.new_free, sizes.total)
+    plan_new = _plan_new(sizes, plan_budget)
     if plan_new.reason in ("holdout", "sampled-out"):
         return Decision("as-is", plan_new)
     plan_all = plan_budget(sizes.new_free + sizes.old_free, sizes.total) if sizes.old_free else plan_new
@@ -71,7 +84,7 @@ def decide(
     share = plan_all.target / max(1, sizes.new_free + sizes.old_free) if plan_all.compress else 1.0
     prospect = Prospect(
         old_tokens=sizes.fixed + sizes.old,
-        old_kept=sizes.fixed + sizes.old - round((1 - share) * sizes.old_free),
+        old_kept=sizes.fixed + sizes.old - round((1 - share) * compressibility * sizes.old_free),
         old_untouched=sizes.fixed + sizes.old_untouched,
         new_tokens=sizes.new,
         new_kept=new_kept,
@@ -83,21 +96,56 @@ def decide(
         turns_ahead=ahead.turns,
     )
     outlook = forecast(prospect, costs)
-    choice = _to_fit(sizes, prospect, limit) or outlook.choice
+    fitting = _to_fit(sizes, prospect, limit)
+    choice = fitting or outlook.choice
     if choice == "all":
         step = (
             f"compaction: {sizes.old_free} tokens of earlier messages are shortened too; expected to save "
             f"${outlook.usd['as-is'] - outlook.usd['all']:.6f} over {ahead.turns:.0f} more turns"
         )
-        return Decision("all", replace(plan_all, steps=(*plan_all.steps, step)), outlook)
+        return Decision(
+            "all", replace(plan_all, steps=(*plan_all.steps, step)), prospect, fitting is not None
+        )
     if choice == "new":
         seconds = outlook.seconds["new"]
         saved = outlook.usd["as-is"] - outlook.usd["new"]
         step = f"expected to save ${saved:.6f} and {seconds:.2f} s of prefill"
-        return Decision("new", replace(plan_new, steps=(*plan_new.steps, step)), outlook)
+        return Decision("new", replace(plan_new, steps=(*plan_new.steps, step)), prospect)
     if plan_new.compress:
         plan_new = replace(plan_new, compress=False, reason="no-saving", target=sizes.new_free, keep=1.0)
-    return Decision("as-is", plan_new, outlook)
+    return Decision("as-is", plan_new, prospect)
+
+
+def still_pays(decision: Decision, costs: Costs, old_saved: int, new_saved: int) -> bool:
+    """Whether a compaction still pays now that what it really leaves out is known, in tokens."""
+    if decision.forced or decision.prospect is None:
+        return True
+    p = decision.prospect
+    real = replace(p, old_kept=p.old_tokens - old_saved, new_kept_all=p.new_tokens - new_saved)
+    if p.new_kept < p.new_tokens:
+        real = replace(real, new_kept=real.new_kept_all)
+    return forecast(real, costs).choice == "all"
+
+
+def _plan_new(sizes: Sizes, plan_budget: PlanBudget) -> Plan:
+    """The plan for new messages. The policy's trigger is judged on the whole conversation: a result of a tool
+    too small for it is shortened where the request as a whole is large, and to the share that holds for the
+    whole.
+    """
+    plan = plan_budget(sizes.new_free, sizes.total)
+    if (
+        plan.reason != "below-trigger"
+        or sizes.new_free < max(1, sizes.least_new)
+        or not sizes.old_compressible
+    ):
+        return plan
+    compressible = sizes.new_free + sizes.old_compressible
+    whole = plan_budget(compressible, sizes.total + sizes.old_compressible)
+    if not whole.compress:
+        return plan
+    target = max(1, whole.target * sizes.new_free // compressible)
+    step = f"of which the {sizes.new_free} new tokens are shortened to {target}"
+    return replace(whole, target=target, steps=(*whole.steps, step))
 
 
 def _to_fit(sizes: Sizes, prospect: Prospect, limit: int | None) -> Choice | None:

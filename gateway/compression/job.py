@@ -73,6 +73,11 @@ class Past:
     history: History
     fixed_tokens: int  # in front of the messages, and around them
 
+    @property
+    def seed(self) -> str:
+        """The conversation's name as of its first request: the same at every turn."""
+        return self.chain.links[self.chain.heads[-1]] if self.chain.heads else ""
+
     def idle_seconds(self, now: float) -> float:
         """Since the conversation's last request; 0 when none is known."""
         return max(0.0, now - self.known.head.at) if self.known.head else 0.0

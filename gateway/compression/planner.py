@@ -25,6 +25,9 @@ _SHARE_AHEAD = 0.41
 _MOST_TURNS_AHEAD = 20.0
 # Providers cache nothing below this many tokens (OpenAI, Anthropic's larger models; DeepSeek: 64).
 LEAST_CACHED_TOKENS = 1024
+# The upstream counts with a tokenizer of its own: what we count may be this much more or less over there. A
+# prompt that is sent as it is counts as cached from the lesser size on, one that we shorten from the greater.
+PERHAPS_CACHED_TOKENS, SURELY_CACHED_TOKENS = 870, 1200
 # How long a prefix that nobody reads stays cached: five minutes at Anthropic, five to ten at OpenAI.
 CACHE_SECONDS = 300
 # Before a conversation has shown what its upstream does. 0.8 is what headroom's and litellm's users report as
@@ -138,12 +141,14 @@ def hit_rate(
 def forecast(prospect: Prospect, costs: Costs) -> Forecast:
     """Compares the choices. `as-is` wins ties; `all` must beat the others by a margin."""
     p, rates = prospect, costs.rates
-    as_is = _cost(p, rates, p.old_tokens, p.old_tokens, p.new_tokens)
+    as_is = _cost(p, rates, p.old_tokens, p.old_tokens, p.new_tokens, PERHAPS_CACHED_TOKENS)
     usd: dict[Choice, float] = {"as-is": as_is}
+    # Old messages that stay as they are stay as cached as they were.
+    least = PERHAPS_CACHED_TOKENS if p.new_kept == p.new_tokens else SURELY_CACHED_TOKENS
     delay_new = _own_seconds(p.score_new, costs)
     saved_new = _prefill_seconds(p.new_tokens - p.new_kept, costs) - delay_new
     usd["new"] = (
-        _cost(p, rates, p.old_tokens, p.old_tokens, p.new_kept)
+        _cost(p, rates, p.old_tokens, p.old_tokens, p.new_kept, least)
         + p.score_new * costs.usd_per_scored_token
         - saved_new * costs.usd_per_second
     )
@@ -157,7 +162,7 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
         - _own_seconds(score_all, costs)
     )
     usd["all"] = (
-        _cost(p, rates, p.old_untouched, p.old_kept, p.new_kept_all)
+        _cost(p, rates, p.old_untouched, p.old_kept, p.new_kept_all, SURELY_CACHED_TOKENS)
         + score_all * costs.usd_per_scored_token
         - saved_all * costs.usd_per_second
     )
@@ -172,14 +177,15 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
     return Forecast(choice, as_is - usd[choice], usd, {"as-is": 0.0, "new": saved_new, "all": saved_all})
 
 
-def _cost(p: Prospect, rates: Rates, readable: int, old: int, new: int) -> float:
-    """USD of the input now and in the turns ahead, when `readable` of `old` tokens may be read from the
-    cache.
+def _cost(p: Prospect, rates: Rates, readable: int, old: int, new: int, least: int) -> float:
+    """USD of the input now and in the turns ahead.
+
+    `readable` of `old` tokens may be read from the cache; prompts below `least` are not cached.
     """
-    cached = p.hit_rate * readable if readable >= LEAST_CACHED_TOKENS else 0.0
+    cached = p.hit_rate * readable if readable >= least else 0.0
     now = cached * rates.cache_read + (old - cached + new) * rates.cache_write
     # Shortened below the least size that is cached, a prompt is paid in full at every turn.
-    hit = p.later_hit_rate if old + new >= LEAST_CACHED_TOKENS else 0.0
+    hit = p.later_hit_rate if old + new >= least else 0.0
     return now + p.turns_ahead * (old + new) * (hit * rates.cache_read + (1 - hit) * rates.cache_write)
 
 

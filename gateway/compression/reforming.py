@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from compressor.engine.protocol import ScoringEngine
 from compressor.errors import (
@@ -18,7 +18,7 @@ from compressor.errors import (
 from gateway.chat.conversation import Conversation
 from gateway.chat.segments import live_turn, question_of, split_message
 from gateway.compression.choosing import Judged, Measured, choose, make_form
-from gateway.compression.decision import Ahead, Decision, Sizes, decide
+from gateway.compression.decision import Ahead, Decision, Sizes, decide, still_pays
 from gateway.compression.job import Job, Outcome, Past, at_work
 from gateway.compression.planner import Costs, hit_rate, rates_of, scoring_price, turns_ahead
 from gateway.compression.prefixes import Form
@@ -30,6 +30,13 @@ from gateway.errors import Unavailable
 _DEADLINE_GPU, _DEADLINE_CPU = 0.4, 5.0
 # When the engine's own speed says that a text takes this many deadlines, nobody waits for it.
 _HOPELESS = 3.0
+
+# Characters whose words are chosen in some 4 ms; more is work for a thread.
+_INLINE_CHOICE = 2_000
+# New messages with a smaller share of the trigger than this stay whole: little to save, and short texts
+# suffer most.
+_LEAST_NEW = 1 / 8
+_CONVERSATIONS = 10_000  # whose compressibility is remembered
 
 _REASONS: tuple[tuple[type[CompressorError], str], ...] = (
     (DeadlineExceeded, "deadline"),
@@ -49,6 +56,7 @@ class Reformer:
     counts: TokenCounts
     clock: Callable[[], float]
     deadline_ms: int | None = None
+    compressibility: dict[str, float] = field(default_factory=dict)  # conversation -> see `decide`
 
     async def reform(self, job: Job, past: Past) -> Outcome:
         """The forms of all messages: those that hold already, and those decided now.
@@ -76,12 +84,14 @@ class Reformer:
             return Outcome({**old, **fresh}, decision.plan, past.generation, failure=failure)
         finally:
             job.watch.lap("score")
-        big = sum(len(segment.text) for segment, _ in measured.free()) > INLINE_CHARACTERS
+        big = sum(len(segment.text) for segment, _ in measured.free()) > _INLINE_CHOICE
         shortened, notes = await at_work(
             big, _choose_forms, past.conversation, indices, measured, scored, decision.plan.target, job
         )
         job.watch.lap("choose")
-        compacted = any(shortened[i].cuts for i in indices if i in old)
+        compacted = decision.choice == "all" and self._compacts(job, past, old, shortened, decision)
+        if decision.choice == "all" and not compacted:
+            shortened = {i: form for i, form in shortened.items() if i not in old and decision.shortens_new}
         return Outcome(
             {**old, **fresh, **shortened},
             replace(decision.plan, steps=(*decision.plan.steps, *notes)),
@@ -89,6 +99,23 @@ class Reformer:
             scored,
             compacted=compacted,
         )
+
+    def _compacts(
+        self, job: Job, past: Past, old: Mapping[int, Form], shortened: Mapping[int, Form], decision: Decision
+    ) -> bool:
+        """Whether old messages take their new forms: only if what was really left out is worth it.
+
+        What came of it is remembered, so that a conversation of numbers and code is not tried at every turn.
+        """
+        before = sum(old[i].tokens_after - form.tokens_after for i, form in shortened.items() if i in old)
+        new = sum(f.tokens_before - f.tokens_after for i, f in shortened.items() if i not in old)
+        assert decision.prospect is not None
+        planned = decision.prospect.old_tokens - decision.prospect.old_kept
+        known = self.compressibility.get(past.seed, 1.0)
+        self.compressibility[past.seed] = min(1.0, known * before / max(1, planned))
+        while len(self.compressibility) > _CONVERSATIONS:
+            del self.compressibility[next(iter(self.compressibility))]
+        return before > 0 and still_pays(decision, self._costs(job), before, new)
 
     async def _measure(self, job: Job, conversation: Conversation, indices: Sequence[int]) -> Measured:
         """The segments of some messages, and their sizes."""
@@ -128,22 +155,27 @@ class Reformer:
             old_untouched=sum(form.tokens_after for form in untouched),
             new=sum(new.tokens),
             new_free=new.free_tokens,
+            old_compressible=sum(form.tokens_before if form.cuts else form.free for form in old.values()),
+            least_new=round(_LEAST_NEW * job.policy.trigger_tokens),
         )
         rates = rates_of(job.price)
         now = past.hit_rate(self.clock(), rates)
         later = hit_rate(past.known.sighting.hit_rate, 0.0, seen=True, discounts=rates.discounts)
-        seed = past.chain.links[past.chain.heads[-1]] if past.chain.heads else ""
-        speed = self.scores.expected_seconds(4000)
         return decide(
             sizes,
-            lambda compressible, total: job.budget(compressible, total, seed),
-            Costs(
-                rates,
-                scoring_price(self.engine.device),
-                scored_per_second=1000 / speed if speed else 0.0,
-            ),
+            lambda compressible, total: job.budget(compressible, total, past.seed),
+            self._costs(job),
             Ahead(turns_ahead(past.history.turns), now, later),
             job.limit,
+            self.compressibility.get(past.seed, 1.0),
+        )
+
+    def _costs(self, job: Job) -> Costs:
+        speed = self.scores.expected_seconds(4000)
+        return Costs(
+            rates_of(job.price),
+            scoring_price(self.engine.device),
+            scored_per_second=1000 / speed if speed else 0.0,
         )
 
     async def _score(self, job: Job, conversation: Conversation, measured: Measured) -> Scored:

@@ -18,7 +18,7 @@ from gateway.access.estimates import affordable_input
 from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import sort_messages
 from gateway.compression.job import Job, Past, Watch, at_work
-from gateway.compression.planner import CACHE_SECONDS, LEAST_CACHED_TOKENS
+from gateway.compression.planner import CACHE_SECONDS, LEAST_CACHED_TOKENS, SURELY_CACHED_TOKENS
 from gateway.compression.prefixes import Chain, PrefixStore, Sighting, chain_of
 from gateway.compression.reforming import Reformer
 from gateway.compression.score_cache import ScoreCache, team_salt
@@ -97,7 +97,7 @@ class Shortener:
         head, _, space = compressed.conversation.partition(":")
         rate = compressed.observed_hit_rate
         expected = compressed.prefix_tokens * usage.input_tokens / max(1, compressed.tokens_after)
-        if compressed.prefix_tokens >= LEAST_CACHED_TOKENS and expected > 0:
+        if compressed.prefix_tokens >= SURELY_CACHED_TOKENS and expected > 0:
             seen = min(1.0, usage.cached_input_tokens / expected)
             if compressed.idle_seconds > CACHE_SECONDS:
                 await self._prefixes.note_cold(space, seen)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from compressor.text.tokens import TokenCounter, counter_for
 
-# Tokenizers manage about one million tokens a second: this many characters take some 4 ms, which the event
-# loop can bear; more are counted on a thread.
-INLINE_CHARACTERS = 16_000
+# Splitting and counting so many characters takes some 3 ms, which the event loop can bear; more is work for a
+# thread.
+INLINE_CHARACTERS = 4_000
 _MEMO_ENTRIES = 50_000  # some 150 bytes each
 _SHORT = 64  # counting so few characters is as fast as looking them up
 

@@ -132,7 +132,7 @@ def test_nothing_to_shorten_means_as_it_is(prospect: Prospect, prices: Rates) ->
 @given(prospects, rates)
 def test_shortening_new_messages_more_never_costs_more(prospect: Prospect, prices: Rates) -> None:
     """Unless the prompt becomes too small to be cached."""
-    assume(prospect.old_tokens >= 1024)
+    assume(prospect.old_tokens >= 1200)
     less = replace(prospect, new_kept=prospect.new_kept // 2)
     costs = Costs(prices)
     assert forecast(less, costs).usd["new"] <= forecast(prospect, costs).usd["new"] + 1e-12

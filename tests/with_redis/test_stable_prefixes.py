@@ -141,20 +141,32 @@ async def test_a_lost_store_breaks_the_prefix_once_and_says_so(cache: Cache) -> 
 
 
 async def test_a_compaction_is_deliberate_told_and_final(cache: Cache) -> None:
-    """At half price for cached input, shortening many small old results pays; then all is frozen again."""
+    """Results that went whole under an earlier policy: at half price for cached input, shortening them pays."""
     done: list[Compressed] = []
     for turn, raw in enumerate(growing(sizes=(20,))):
         bench = Bench(store=cache, price=HALF_PRICE)  # a fresh replica each turn
+        if turn < 12:
+            bench.with_policy(tools={"bash": RoleRule(mode="on")}, trigger_tokens=100_000)
         done.append(await bench.shorten(raw))
         await bench.observe(done[-1])
         if turn and not done[-1].compacted:
             assert goes_on(done[-2], done[-1])
     compactions = [each for each in done if each.compacted]
-    assert 1 <= len(compactions) <= 6
-    for each in compactions:
-        assert each.broken_prefix_tokens > 0
-        assert any(step.startswith("compaction: ") for step in each.plan.steps)
+    assert len(compactions) == 1
+    assert compactions[0].broken_prefix_tokens > 0
+    assert any(step.startswith("compaction: ") for step in compactions[0].plan.steps)
     assert done[-1].tokens_after < 0.8 * done[-1].tokens_before
+
+
+async def test_small_results_are_shortened_as_they_come_in_a_large_conversation(cache: Cache) -> None:
+    done = []
+    for raw in growing(sizes=(16,)):
+        bench = Bench(store=cache, price=TENTH_PRICE)
+        done.append(await bench.shorten(raw))
+        await bench.observe(done[-1])
+    assert all(goes_on(before, after) for before, after in pairwise(done))
+    assert not any(each.compacted for each in done)
+    assert done[-1].tokens_after < 0.65 * done[-1].tokens_before
 
 
 async def test_how_long_an_upstream_remembers_is_learned_from_its_bills(cache: Cache) -> None:
@@ -165,7 +177,10 @@ async def test_how_long_an_upstream_remembers_is_learned_from_its_bills(cache: C
             compacted = False
             for turn, raw in enumerate(growing(seed=seed, turns=9, sizes=(24,))):
                 bench = Bench(store=cache, price=TENTH_PRICE, now=1_780_000_000.0 + 20 * turn)
-                bench.now += 1200 if turn >= 8 else 0
+                if turn < 8:
+                    bench.with_policy(trigger_tokens=100_000)  # everything goes whole, until the pause
+                else:
+                    bench.now += 1200
                 messages = [{"role": "system", "content": f"Session {seed}"}, *raw["messages"]]
                 done = await bench.shorten({**raw, "model": model, "messages": messages})
                 compacted = done.compacted
