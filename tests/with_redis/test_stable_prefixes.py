@@ -141,7 +141,7 @@ async def test_a_lost_store_breaks_the_prefix_once_and_says_so(cache: Cache) -> 
 
 
 async def test_a_compaction_is_deliberate_told_and_final(cache: Cache) -> None:
-    """Results that went whole under an earlier policy: at half price for cached input, shortening them pays."""
+    """Results that went whole under an earlier policy: at half price for cached input it pays."""
     done: list[Compressed] = []
     for turn, raw in enumerate(growing(sizes=(20,))):
         bench = Bench(store=cache, price=HALF_PRICE)  # a fresh replica each turn
