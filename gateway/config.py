@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from policies.shapes import Budget, Limits, Policy, Route, Team
+from policies.shapes import NO_LIMITS, Budget, Limits, Policy, Route, Team
 
 
 class Secret(str):
@@ -62,7 +62,7 @@ class ModelConfig:
     cache_write_price: float | None = None
     context_window: int | None = None
     budgets: tuple[Budget, ...] = ()  # of all teams together on this model
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from policies.shapes import Budget, Limits, Plan, Team
+from policies.shapes import NO_LIMITS, Budget, Limits, Plan, Team
 
 Surface = Literal["chat", "completions", "responses", "messages", "embeddings"]
 Status = Literal["applied", "skipped", "off", "audit", "failed-open"]
@@ -55,7 +55,7 @@ class Caller:
     models: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     budgets: tuple[Budget, ...] = ()  # of the key itself, beside its team's
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     account: str = ""  # the key whose budget this one goes on spending; "": its own
 
 

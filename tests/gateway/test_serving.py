@@ -110,7 +110,7 @@ def test_two_workers_share_one_compressor_and_one_metrics_page(
 ) -> None:
     yaml = (YAML % upstream.url).replace('mode: "off"', "mode: on")
     with terse_serve(tmp_path, yaml, "--workers", "2") as (_, url):
-        wait_for(lambda: httpx.get(url + "/health/readiness", timeout=5).status_code == 200, 60)
+        wait_for(lambda: httpx.get(url + "/health/readiness", timeout=5).status_code == 200, 120)
         asked = chat_bodies.body(chat_bodies.rag())
         for _ in range(20):  # a connection each, so that both workers get some
             reply = httpx.post(url + "/v1/chat/completions", content=asked, timeout=30)
