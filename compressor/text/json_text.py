@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from compressor.text.kinds import detect_kind
+
 # Shorter strings are names, labels and states, which programs compare; longer ones are read.
 LONG_STRING = 80
 FEWEST_WORDS = 12
@@ -20,8 +22,6 @@ def leaf_interiors(text: str) -> Iterator[tuple[int, int]]:
 
     Values that are themselves code, JSON or tables are left out, as are keys.
     """
-    from compressor.text.kinds import detect_kind  # kinds are told apart with the help of structures
-
     for string in _STRING.finditer(text):
         start, end = string.start() + 1, string.end() - 1
         if end - start < LONG_STRING or _KEY_FOLLOWS.match(text, string.end()):
