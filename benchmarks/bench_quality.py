@@ -69,6 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="default", help="our encoder")
     parser.add_argument("--causal", default="", help="default: the reader")
     parser.add_argument("--no-causal", action="store_true", help="leave out LLMLingua and its kin")
+    parser.add_argument("--only", default="", help="numbers of methods, to share the work between processes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=150)
     parser.add_argument("--slow-limit", type=int, default=50, help="for LLMLingua and its kin")
@@ -78,8 +79,28 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokenizer", default="", help="of the budget, without a reader")
     parser.add_argument("--restore", type=int, default=0)
     parser.add_argument("--remember", action="store_true", help="score each text once for all rates")
+    parser.add_argument("--measured-on", default="", help="with --report: machine and versions of the rows")
+    parser.add_argument("--remark", action="append", default=[], help="one more line for the report's head")
     parser.add_argument("--report", action="store_true", help="only render the rows in OUT")
     return parser.parse_args()
+
+
+def told(arguments: list[str]) -> list[str]:
+    """The arguments that matter to who repeats a run: not those of `--report`."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument == "--report":
+            skip = False
+        elif argument in ("--measured-on", "--remark"):
+            skip = True
+        else:
+            kept.append(argument)
+    return kept
+
+
+def bare(argument: str) -> str:
+    """A path without its folders: reports name no machine's directories."""
+    return Path(argument).name if "/" in argument else argument
 
 
 def show(what: str, done: int, total: int) -> None:
@@ -93,6 +114,8 @@ def main() -> None:
     causal = given.causal or (given.reader if asked else "")
     if causal and not given.no_causal:
         methods += [f"{method},limit={given.slow_limit}" for method in CAUSAL_METHODS]
+    if given.only:
+        methods = [methods[int(number)] for number in given.only.split(",")]
     options = EvaluateOptions(
         data=tuple(find_sets(given.data)),
         methods=tuple(methods),
@@ -110,7 +133,8 @@ def main() -> None:
         command=shlex.join(
             ["python", "-m", "benchmarks.bench_quality", *(Path(a).name for a in sys.argv[1:])]
         ),
-        remarks=(*REMARKS, *((REMEMBERED,) if given.remember else ())),
+        remarks=(*REMARKS, *((REMEMBERED,) if given.remember else ()), *given.remark),
+        measured_on=given.measured_on,
         baseline=("terse", "terse question"),
         remember=given.remember,
     )

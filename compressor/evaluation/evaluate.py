@@ -48,6 +48,7 @@ class EvaluateOptions:
     command: str = "terse evaluate"
     remarks: tuple[str, ...] = ()
     plots: bool = True
+    measured_on: str = ""  # machine and versions of rows that were made elsewhere
     remember: bool = False  # score each text once for all rates and methods; times then mean nothing
 
 
@@ -126,11 +127,13 @@ def write_report(
 
         plots = save_plots(cells, options.out)
     device = options.device
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and not options.measured_on:
         import torch
 
         device = torch.cuda.get_device_name(device)
-    head = ReportHead(options.title, reader, tokenizer, device, options.command, options.remarks)
+    head = ReportHead(
+        options.title, reader, tokenizer, device, options.command, options.remarks, options.measured_on
+    )
     found = differences(short, answers, options.baseline or ours)
     path = options.out / "report.md"
     path.write_text(render(head, cells, totals, found, plots), encoding="utf-8")

@@ -47,6 +47,7 @@ class ReportHead:
     device: str
     command: str
     remarks: tuple[str, ...] = ()
+    measured_on: str = ""  # machine and versions, where they are not this process's
 
 
 def percent(value: float | None) -> str:
@@ -85,12 +86,12 @@ def render_head(head: ReportHead) -> str:
             versions.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             continue
+    here = f"{head.device}, {platform.machine()}, Python {platform.python_version()}; {', '.join(versions)}"
     lines = [
         f"- reader: {head.reader or 'none'}",
         f"- budget: {BUDGET.format(tokenizer=head.tokenizer)}",
         f"- scores: {SCORES}",
-        f"- machine: {head.device}, {platform.machine()}, Python {platform.python_version()}",
-        f"- versions: {', '.join(versions)}",
+        f"- machine: {head.measured_on or here}",
         f"- command: `{head.command}`",
         *(f"- {remark}" for remark in head.remarks),
     ]

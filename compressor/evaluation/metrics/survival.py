@@ -14,13 +14,13 @@ NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:/\-]\d+)*(?![\w])")
 IDENTIFIER = re.compile(
     r"(?<![\w])(?:"
     r"[A-Za-z_]\w*_\w+"  # snake_case
-    r"|[a-z]+[A-Z]\w*"  # camelCase
+    r"|[a-z]+[A-Z]\w+"  # camelCase; two letters (pH) are a word
     r"|(?=\w*\d)(?=\w*[A-Za-z])\w{3,}(?:-\w+)*"  # a1b2, hashes, UUIDs, model numbers
     r")(?![\w])"
 )
 NEGATION = re.compile(
     r"(?<!\w)(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t|nicht|kein(?:e[nmrs]?)?|nie|jamais|ni|sin|nunca"
-    r"|не|нет|никогда|non|senza|não)(?!\w)|不|没有|沒有|未|않|못하|없",
+    r"|не|нет|никогда|non(?!-)|senza|não)(?!\w)|不|没有|沒有|未|않|못하|없",
     re.IGNORECASE,
 )
 PATTERNS = {"numbers": NUMBER, "identifiers": IDENTIFIER, "urls": URL, "negations": NEGATION}
