@@ -130,9 +130,7 @@ def main() -> None:
         causal=causal,
         model=given.model,
         title="Quality: every method at equal tokens" if asked else "Quality without a reader",
-        command=shlex.join(
-            ["python", "-m", "benchmarks.bench_quality", *(Path(a).name for a in sys.argv[1:])]
-        ),
+        command=shlex.join(["python", "-m", "benchmarks.bench_quality", *map(bare, told(sys.argv[1:]))]),
         remarks=(*REMARKS, *((REMEMBERED,) if given.remember else ()), *given.remark),
         measured_on=given.measured_on,
         baseline=("terse", "terse question"),
