@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from compressor.engine.scorer import Running, Scored, Task, Window, pool_words
 from compressor.errors import ModelLoadFailed
+from compressor.model.openvino_runtime import import_openvino
 from compressor.model.packing import LINEAR_BLOCK, pack_linear
 from compressor.model.weights import EncoderWeights, Linear, Norm
 
@@ -128,9 +129,8 @@ def build_graph(weights: EncoderWeights, *, compressed: bool) -> Any:
 
     `compressed` keeps linear weights in int8, so that OpenVINO multiplies in int8 where the CPU can.
     """
-    import openvino
-    from openvino import opset13 as op
-
+    openvino = import_openvino()
+    op = openvino.opset13
     hidden = weights.positions.shape[1]
     head_size = hidden // weights.heads
 
@@ -178,8 +178,4 @@ def build_graph(weights: EncoderWeights, *, compressed: bool) -> Any:
 
 
 def _core() -> Any:
-    try:
-        import openvino
-    except ImportError:
-        raise ModelLoadFailed("encoders on a CPU need OpenVINO: pip install openvino") from None
-    return openvino.Core()
+    return import_openvino().Core()
