@@ -222,7 +222,7 @@ def reset_peak(device: str) -> None:
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.init()  # nothing may have touched the device yet
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # nothing may have touched the device yet
         torch.cuda.reset_peak_memory_stats(device)
 
 
