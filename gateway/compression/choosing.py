@@ -25,10 +25,14 @@ Parts = list[tuple[Segment, int]]  # segments of one message, each with its toke
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the encoder says of a text: one byte a word, and with a question one byte a unit of it."""
+    """What the encoder says of a text: one byte a word, and with a question one byte a unit of it.
+
+    Where the relevance came too late the question still decides, by the words that it shares with the text.
+    """
 
     scores: Scores
     relevance: Scores | None = None
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def passage_of(segment: Segment, judged: Judged, policy: Policy) -> Passage:
         text=segment.text,
         scores=judged.scores,
         relevance=judged.relevance,
+        question=judged.question,
         kind=segment.kind,
         protect=frozenset(PROTECTABLE.intersection(policy.protect)),
         force_tokens=policy.force_tokens,

@@ -184,8 +184,7 @@ class Reformer:
         expected = self.scores.expected_seconds(sum(map(len, texts)))
         if expected is not None and expected > _HOPELESS * deadline:
             deadline = 0.0  # cached scores still come; what is not cached is scored for the next conversation
-        question = question_of(conversation) if job.policy.question_aware else ""
-        return await self.scores.scores_of(texts, job.salt, deadline, question)
+        return await self.scores.scores_of(texts, job.salt, deadline, _question(conversation, job))
 
     def _deadline(self, job: Job) -> float:
         milliseconds = job.policy.deadline_ms or self.deadline_ms
@@ -202,6 +201,10 @@ class Reformer:
         return reason
 
 
+def _question(conversation: Conversation, job: Job) -> str:
+    return question_of(conversation) if job.policy.question_aware else ""
+
+
 def _choose_forms(
     conversation: Conversation,
     indices: Sequence[int],
@@ -213,7 +216,8 @@ def _choose_forms(
     """The chosen forms, and why some texts stayed whole although they should not have."""
     texts = [segment.text for segment, _ in measured.free()]
     relevance = scored.relevance or [None] * len(texts)
-    judged = [Judged(scores, asked) for scores, asked in zip(scored.scores, relevance, strict=True)]
+    question = _question(conversation, job)
+    judged = [Judged(*both, question) for both in zip(scored.scores, relevance, strict=True)]
     chosen = choose(measured, dict(zip(texts, judged, strict=True)), target, job.policy, job.counter)
     parts = measured.by_message()
     forms = {}
