@@ -176,6 +176,8 @@ async def run(arguments: argparse.Namespace) -> None:
     results: dict[str, dict[str, list[Bill]]] = {}
     try:
         for scenario, build in SCENARIOS.items():
+            if arguments.only not in scenario:
+                continue
             conversations = build(arguments.data, arguments.conversations, arguments.seed)
             counter = counter_for("o200k_base")
             forgetful = (
@@ -209,6 +211,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
     parser.add_argument("--engine", default="fake", help="fake, default, or a model folder")
     parser.add_argument("--conversations", type=int, default=20, help="of each scenario")
+    parser.add_argument("--only", default="", help="scenarios whose name contains this")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "savings.md")
     arguments = parser.parse_args()
