@@ -20,6 +20,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from gateway.config import Config
+from gateway.parenthood import end_with_parent
 from gateway.settings import Settings, set_environment
 
 _BACKLOG = 2048
@@ -72,6 +73,7 @@ def serve(config: Config, settings: Settings, options: ServeOptions) -> None:
 
 def _load_app(config: Config, settings: Settings, metrics_directory: str) -> Any:
     """Runs in the worker process."""
+    end_with_parent()
     from gateway.app import create_app
     from gateway.telemetry import configure_logs
 
@@ -98,7 +100,7 @@ def _one_compressor(config: Config) -> Iterator[Config]:
     settings = config.compressor
     command = [sys.executable, "-m", "gateway", "compressor", "serve", "--socket", str(socket)]
     command += ["--model", settings.model, "--device", settings.device]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, preexec_fn=end_with_parent)
     try:
         yield replace(config, compressor=replace(settings, url=f"unix://{socket}"))
     finally:

@@ -67,10 +67,11 @@ def test_it_ends_at_once_when_nothing_runs(gateway: TerseProcess) -> None:
     assert gateway.process.wait(10) == 0
 
 
-def test_receipts_survive_a_kill(gateway: TerseProcess, upstream: FakeUpstream) -> None:
+def test_receipts_survive_a_kill_and_no_worker_does(gateway: TerseProcess, upstream: FakeUpstream) -> None:
     for _ in range(5):
         assert httpx.post(f"{gateway.url}/v1/chat/completions", json=chat(), timeout=30).status_code == 200
     until(lambda: len(recent(gateway.folder / "data")) == 5)
     gateway.process.kill()
     gateway.process.wait()
+    until(lambda: not gateway.is_up())
     assert len(recent(gateway.folder / "data")) == 5
