@@ -14,6 +14,7 @@ from policies.shapes import Match
 
 if TYPE_CHECKING:
     from gateway.settlement import Settlement
+    from gateway.tracing import RequestSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Received:
     request_id: str
     started: float  # time.perf_counter()
     wire: bytes | None = None
+    span: RequestSpan | None = None  # only where requests are traced
 
 
 @dataclass(frozen=True, slots=True)

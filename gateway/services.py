@@ -33,6 +33,7 @@ from gateway.shapes import Price
 from gateway.stores.base import Stores
 from gateway.stores.open import open_stores
 from gateway.telemetry import Metrics
+from gateway.tracing import Tracing, open_tracing
 from gateway.upstream.directory import Directory
 from gateway.upstream.passthrough import open_session
 from policies.match import PolicyBook
@@ -74,6 +75,7 @@ class Services:
     live: Live
     metrics_directory: str = ""
     reloader: Reloader | None = None
+    tracing: Tracing | None = None
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -132,7 +134,10 @@ async def open_services(
             books=books,
             live=live,
             metrics_directory=metrics_directory,
+            tracing=open_tracing(settings.otlp_endpoint, settings.service_name),
         )
+        if services.tracing is not None:
+            stack.push_async_callback(services.tracing.close)
         stack.push_async_callback(lambda: services.live.directory.close())
         await quality.open()
         stack.push_async_callback(quality.close)

@@ -40,6 +40,12 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "32 bytes, base64: encrypts originals kept for recovery; empty: made at start",
     ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "an OpenTelemetry collector (OTLP over HTTP) that gets one span a request; empty: no traces",
+    ),
+    Setting("OTEL_SERVICE_NAME", "terse", "the name of this service in traces"),
 )
 
 
@@ -56,6 +62,8 @@ class Settings:
     max_body_bytes: int = 32 * 1024 * 1024
     openai_api_key: Secret | None = None
     encryption_key: Secret | None = None
+    otlp_endpoint: str = ""
+    service_name: str = "terse"
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -83,6 +91,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_body_bytes=max_body,
         openai_api_key=secret("OPENAI_API_KEY"),
         encryption_key=secret("TERSE_ENCRYPTION_KEY"),
+        otlp_endpoint=values["OTEL_EXPORTER_OTLP_ENDPOINT"],
+        service_name=values["OTEL_SERVICE_NAME"],
     )
 
 

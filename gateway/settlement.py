@@ -126,6 +126,8 @@ class Settlement:
             self._services.quality.observe(self._admitted, receipt, self._sample, self._live)
             self._services.metrics.record(receipt, self._attempts)
             log_receipt(receipt, self._attempts)
+            if self._admitted.received.span is not None:
+                self._admitted.received.span.note(self._admitted.request, receipt)
         except Exception:  # noqa: BLE001 - the client has its answer; nothing here may take it away
             _log.exception("the account of request %s was not closed", self._admitted.received.request_id)
             self._services.metrics.failed("accounting")

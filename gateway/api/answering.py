@@ -10,7 +10,7 @@ from gateway.api.error_response import send_error
 from gateway.api.receiving import ClientLeft, Message, Receive, Scope, Send, receive_request, request_id_of
 from gateway.chat.event_stream import error_event
 from gateway.errors import GatewayError, InternalError
-from gateway.exchange import Answer
+from gateway.exchange import Answer, Received
 from gateway.pipeline import answer
 from gateway.services import Services
 from gateway.shapes import Surface
@@ -50,6 +50,15 @@ class Answering:
         received = await receive_request(
             self._surface, scope, receive, request_id, services.settings.max_body_bytes
         )
+        if services.tracing is None:
+            await self._answer_received(services, received, receive, send)
+            return
+        with services.tracing.request(received) as traced:
+            await self._answer_received(services, traced, receive, send)
+
+    async def _answer_received(
+        self, services: Services, received: Received, receive: Receive, send: Send
+    ) -> None:
         client = _Client(receive)
         try:
             answered = await answer(received, services)
