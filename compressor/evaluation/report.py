@@ -51,6 +51,7 @@ class ReportHead:
 
 
 def percent(value: float | None) -> str:
+    """`64.0`, or a dash where there is nothing."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
@@ -80,6 +81,7 @@ def render(
 
 
 def render_head(head: ReportHead) -> str:
+    """How it was measured: reader, budget, machine, versions, command."""
     versions = []
     for package in PACKAGES:
         try:
@@ -135,11 +137,13 @@ def render_dataset(dataset: str, cells: Mapping[CellKey, Cell]) -> str:
 
 
 def score_and_kept(cell: Cell, name: str) -> str:
+    """A score with its margin, and in brackets the share of answers that are still in the text."""
     kept = "" if cell.kept is None else f" ({100 * cell.kept.mean:.0f})"
     return with_margin(cell.scores.get(name)) + kept
 
 
 def items_of(cells: Mapping[CellKey, Cell], method: str) -> int:
+    """The most items that any cell of the method has."""
     return max(cell.items for key, cell in cells.items() if key[1] == method)
 
 
@@ -150,6 +154,7 @@ def cells_of(
     keeps: Sequence[float],
     show: Callable[[Cell], str],
 ) -> list[str]:
+    """One row of a table: the cells of a method on a data set, one a rate."""
     if method in ONCE:
         only = next(cell for key, cell in cells.items() if key[1] == method)
         return [show(only), *("" for _ in keeps[1:])]

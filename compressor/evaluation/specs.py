@@ -78,6 +78,7 @@ def open_method(spec: MethodSpec, setup: Setup) -> Method:
 
 
 def known_options(spec: MethodSpec, *names: str) -> None:
+    """Raises InvalidOption, naming the options that the method does not have."""
     unknown = sorted(set(spec.options) - set(names))
     if unknown:
         raise InvalidOption(
@@ -88,12 +89,14 @@ def known_options(spec: MethodSpec, *names: str) -> None:
 
 @lru_cache(maxsize=2)  # LLMLingua, LongLLMLingua and Selective-Context share one
 def causal_model(folder: str, device: str) -> CausalModel:
+    """The causal language model of a folder, opened once a process."""
     from compressor.evaluation.causal import CausalModel
 
     return CausalModel.open(folder, device)
 
 
 def causal_of(spec: MethodSpec, setup: Setup) -> CausalModel:
+    """The causal language model of a method. Raises InvalidOption where none is named."""
     folder = spec.options.get("model", setup.causal)
     if not folder:
         raise InvalidOption(
@@ -103,16 +106,19 @@ def causal_of(spec: MethodSpec, setup: Setup) -> CausalModel:
 
 
 def open_fixed(spec: MethodSpec, setup: Setup) -> Method:
+    """The whole text, or none of it."""
     known_options(spec)
     return Fixed(full=spec.name == "full")
 
 
 def open_plain(spec: MethodSpec, setup: Setup) -> Method:
+    """The first words, or random ones."""
     known_options(spec)
     return ScoredWords(first_words if spec.name == "first" else random_words, setup.counter)
 
 
 def open_selective(spec: MethodSpec, setup: Setup) -> Method:
+    """Selective-Context."""
     from compressor.evaluation.methods.selective_context import SelectiveContext
 
     known_options(spec, "model", "unit")
@@ -125,6 +131,7 @@ def open_selective(spec: MethodSpec, setup: Setup) -> Method:
 
 
 def open_llmlingua(spec: MethodSpec, setup: Setup) -> Method:
+    """LLMLingua."""
     from compressor.evaluation.methods.llmlingua import LLMLingua
 
     known_options(spec, "model")
@@ -132,6 +139,7 @@ def open_llmlingua(spec: MethodSpec, setup: Setup) -> Method:
 
 
 def open_longllmlingua(spec: MethodSpec, setup: Setup) -> Method:
+    """LongLLMLingua."""
     from compressor.evaluation.methods.longllmlingua import LongLLMLingua
 
     known_options(spec, "model")
@@ -139,6 +147,7 @@ def open_longllmlingua(spec: MethodSpec, setup: Setup) -> Method:
 
 
 def open_llmlingua2(spec: MethodSpec, setup: Setup) -> Method:
+    """LLMLingua-2's algorithm on the weights of a folder."""
     from compressor.compat.model import LLMLinguaModel
     from compressor.evaluation.methods.llmlingua2 import LLMLingua2
 
@@ -149,12 +158,14 @@ def open_llmlingua2(spec: MethodSpec, setup: Setup) -> Method:
 
 
 def engine_of(spec: MethodSpec, setup: Setup) -> ScoringEngine:
+    """The scoring engine of a method, shared by all that name the same model."""
     from compressor.evaluation.methods.ours import shared_engine
 
     return shared_engine(spec.options.get("model", setup.model), setup.device, setup.remember)
 
 
 def open_ours(spec: MethodSpec, setup: Setup) -> Method:
+    """This compressor."""
     from compressor.evaluation.methods.ours import open_terse
 
     known_options(spec, "model", "unit", "protect")
@@ -162,6 +173,7 @@ def open_ours(spec: MethodSpec, setup: Setup) -> Method:
 
 
 def open_sentences(spec: MethodSpec, setup: Setup) -> Method:
+    """Whole sentences, ranked by the question alone."""
     from compressor.evaluation.methods.ours import SentenceRanker
 
     known_options(spec, "model")

@@ -64,6 +64,7 @@ def summarise(
 
 
 def make_cell(rows: Sequence[ShortRow], said: Sequence[AnswerRow], restored: Sequence[AnswerRow]) -> Cell:
+    """One cell of the report from its rows and answers."""
     kept = [float(row.kept) for row in rows if row.kept is not None]
     valid = [row.json_valid for row in rows if row.json_valid is not None]
     before = sum(row.tokens_before for row in rows)
@@ -84,16 +85,19 @@ def make_cell(rows: Sequence[ShortRow], said: Sequence[AnswerRow], restored: Seq
 
 
 def mean(rows: Sequence[ShortRow], value: Callable[[ShortRow], float]) -> float:
+    """The mean of a value over rows; there is at least one."""
     return sum(map(value, rows)) / len(rows)
 
 
 def survived(rows: Sequence[ShortRow], kind: str) -> float | None:
+    """The share of spans of a kind that are still there; None where there were none."""
     pairs = [row.survival[kind] for row in rows if kind in row.survival]
     total = sum(before for _, before in pairs)
     return sum(after for after, _ in pairs) / total if total else None
 
 
 def score_intervals(answers: Sequence[AnswerRow]) -> dict[str, Interval]:
+    """Mean and interval of each score over the answers that have it."""
     names = list(dict.fromkeys(name for answer in answers for name in answer.scores))
     return {
         name: mean_interval([answer.scores[name] for answer in answers if name in answer.scores])

@@ -16,6 +16,7 @@ from compressor.errors import CompressorError
 from gateway.settings import set_environment
 
 if TYPE_CHECKING:
+    from compressor.evaluation.evaluate import EvaluateOptions
     from compressor.evaluation.run import Progress as Report
 
 # A reader behind litellm must not fetch a price map, nor wait for it to fail where there is no network.
@@ -69,11 +70,13 @@ def evaluate_command(
 
     DATA: one object a line with id, context, question, answers. Exit code 0: the report is written, 1: not.
     """
-    set_environment(OFFLINE)
     try:
-        from compressor.evaluation.evaluate import EvaluateOptions, evaluate
+        from compressor.evaluation.evaluate import EvaluateOptions
         from compressor.evaluation.readers import ReaderOptions
 
+        reader_with = ReaderOptions(
+            device=device, base_url=base_url, api_key=api_key, concurrency=concurrency
+        )
         options = EvaluateOptions(
             data=tuple(data),
             methods=tuple(method or ["full", "first", "random", "terse"]),
@@ -84,28 +87,34 @@ def evaluate_command(
             prompts=prompts,
             trained_on=tuple(trained_on or ()),
             reader="" if reader == "none" else reader,
-            reader_options=ReaderOptions(
-                device=device, base_url=base_url, api_key=api_key, concurrency=concurrency
-            ),
+            reader_options=reader_with,
             restore=restore,
             tokenizer=tokenizer,
             device=device,
             causal=causal,
             model=model,
         )
-        with shown_progress() as report:
-            path = evaluate(options, report)
-    except CompressorError as error:
-        typer.echo(f"terse evaluate: {error}", err=True)
+        path = run_evaluation(options)
+    except (CompressorError, ImportError) as error:
+        more = "; pip install 'terse-gateway[train]'" if isinstance(error, ImportError) else ""
+        typer.echo(f"terse evaluate: {error}{more}", err=True)
         raise typer.Exit(FAILED) from None
-    except ImportError as error:
-        typer.echo(f"terse evaluate: {error}; pip install 'terse-gateway[train]'", err=True)
-        raise typer.Exit(FAILED) from None
-    if as_json:
-        rows = sorted(str(file) for file in out.glob("*.jsonl"))
-        typer.echo(json.dumps({"report": str(path), "rows": rows}))
-    else:
-        typer.echo(str(path))
+    tell_place(path, as_json)
+
+
+def tell_place(report: Path, as_json: bool) -> None:
+    """Where the report lies, as JSON with the files of rows beside it."""
+    rows = sorted(str(file) for file in report.parent.glob("*.jsonl"))
+    typer.echo(json.dumps({"report": str(report), "rows": rows}) if as_json else str(report))
+
+
+def run_evaluation(options: EvaluateOptions) -> Path:
+    """The report's place, with a bar for each step on stderr meanwhile."""
+    set_environment(OFFLINE)
+    from compressor.evaluation.evaluate import evaluate
+
+    with shown_progress() as report:
+        return evaluate(options, report)
 
 
 def parse_keeps(text: str) -> tuple[float, ...]:

@@ -106,4 +106,5 @@ def reasoning_match(answer: str, answers: Sequence[str]) -> float:
 
 
 def to_number(text: str) -> float:
+    """The number, thousands separators taken out. Raises ValueError."""
     return float(text.replace(",", ""))

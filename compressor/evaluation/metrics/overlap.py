@@ -23,10 +23,12 @@ def words_of(text: str) -> list[str]:
 
 
 def grams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    """How often each run of `order` words occurs."""
     return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
 
 
 def f_measure(common: int, said: int, wanted: int) -> float:
+    """F1 of what is common to what was said and what was wanted; 0 where nothing is."""
     return 2 * common / (said + wanted) if common else 0.0
 
 
