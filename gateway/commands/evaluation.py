@@ -74,9 +74,7 @@ def evaluate_command(
         from compressor.evaluation.evaluate import EvaluateOptions
         from compressor.evaluation.readers import ReaderOptions
 
-        reader_with = ReaderOptions(
-            device=device, base_url=base_url, api_key=api_key, concurrency=concurrency
-        )
+        asked = ReaderOptions(device=device, base_url=base_url, api_key=api_key, concurrency=concurrency)
         options = EvaluateOptions(
             data=tuple(data),
             methods=tuple(method or ["full", "first", "random", "terse"]),
@@ -87,7 +85,7 @@ def evaluate_command(
             prompts=prompts,
             trained_on=tuple(trained_on or ()),
             reader="" if reader == "none" else reader,
-            reader_options=reader_with,
+            reader_options=asked,
             restore=restore,
             tokenizer=tokenizer,
             device=device,
