@@ -21,12 +21,13 @@ from gateway.api import (
     messages,
     metrics,
     models,
+    openapi,
     responses,
     retrieve,
 )
 from gateway.api.answering import Answering
-from gateway.api.error_response import error_response
-from gateway.api.receiving import Receive, Scope, Send
+from gateway.api.error_response import bug_response, error_response, nobody_left
+from gateway.api.receiving import ClientLeft, Receive, Scope, Send
 from gateway.config import Config
 from gateway.dashboard import pages as dashboard
 from gateway.errors import GatewayError
@@ -85,7 +86,12 @@ def create_app(
     return Application(
         _routes(),
         lifespan=lifespan,
-        exception_handlers={HTTPException: error_response, GatewayError: error_response},
+        exception_handlers={
+            HTTPException: error_response,
+            GatewayError: error_response,
+            ClientLeft: nobody_left,
+            Exception: bug_response,
+        },
     )
 
 
@@ -100,6 +106,7 @@ def _routes() -> list[BaseRoute]:
         *retrieve.routes,
         *health.routes,
         *metrics.routes,
+        *openapi.routes,
         *admin.routes,
         *dashboard.routes,
     ]

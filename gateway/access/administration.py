@@ -274,11 +274,14 @@ def _entries(data: dict[str, Any]) -> list[tuple[str, str, bytes]]:
     entries = []
     readers: dict[str, Callable[[bytes], object]] = {TEAMS: TeamRecord.decode, KEYS: KeyRecord.decode}
     for collection, decode in readers.items():
-        for number, entry in enumerate(data.get(collection, [])):
+        given = data.get(collection, [])
+        if not isinstance(given, list):
+            raise BadRequest(f"{collection}: expected a list of records", param=collection)
+        for number, entry in enumerate(given):
             try:
                 stored = str(entry["data"]).encode()
                 decode(stored)
                 entries.append((collection, str(entry["name"]), stored))
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise BadRequest(f"{collection}[{number}] is no record: {error}", param=collection) from None
     return entries

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from gateway.api.error_response import send_error
+from gateway.api.error_response import BUG, send_error
 from gateway.api.receiving import ClientLeft, Message, Receive, Scope, Send, receive_request, request_id_of
 from gateway.chat.event_stream import error_event
 from gateway.errors import GatewayError, InternalError
@@ -41,8 +41,7 @@ class Answering:
             except Exception:  # noqa: BLE001 - the last line of defence: a bug is a 500 in the right shape
                 _log.exception("a bug", extra={"fields": {"request_id": request_id}})
                 services.metrics.failed("gateway")
-                bug = InternalError("something in Terse went wrong; the log has it under this request id")
-                await send_error(send, self._surface, bug, request_id)
+                await send_error(send, self._surface, InternalError(BUG), request_id)
 
     async def _answer(
         self, services: Services, request_id: str, scope: Scope, receive: Receive, send: Send

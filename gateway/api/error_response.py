@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -11,8 +13,15 @@ from starlette.responses import Response
 
 from gateway.api.receiving import Send, request_id_of
 from gateway.chat.event_stream import error_body
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InternalError
 from gateway.shapes import Surface
+
+if TYPE_CHECKING:
+    from gateway.services import Services
+
+_log = logging.getLogger(__name__)
+BUG = "something in Terse went wrong; the log has it under this request id"
+_CLIENT_CLOSED = 499  # nginx's status
 
 
 async def send_error(
@@ -51,6 +60,20 @@ async def error_response(request: Request, error: Exception) -> Response:
     body = orjson.dumps(error_body(surface, shown, request_id))
     headers = {"x-request-id": request_id, **shown.headers}
     return Response(body, shown.status, headers=headers, media_type="application/json")
+
+
+async def bug_response(request: Request, error: Exception) -> Response:
+    """For what nobody expected, outside the surfaces: the same 500 as theirs. The server logs the rest."""
+    services: Services = request.state.services
+    services.metrics.failed("gateway")
+    request_id = request_id_of(request.scope["headers"])
+    _log.error("a bug: %s", type(error).__name__, extra={"fields": {"request_id": request_id}})
+    return await error_response(request, InternalError(BUG))
+
+
+async def nobody_left(_request: Request, _error: Exception) -> Response:
+    """For a client that hung up while it sent its request: there is nobody to tell."""
+    return Response(status_code=_CLIENT_CLOSED)
 
 
 _HTTP_TEXTS = {404: "there is nothing at this path", 405: "this path does not take this method"}
