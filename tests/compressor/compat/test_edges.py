@@ -91,8 +91,10 @@ def test_the_embedded_weights_run_through_llmlinguas_algorithm() -> None:
     model = LLMLinguaModel.open("default")
     result = compress_llmlingua(model, TEXT, rate=0.5)
     assert 0 < result.compressed_tokens < result.origin_tokens
-    kept = result.compressed_prompt.split()
-    assert kept and all(word in TEXT for word in kept)
+    # The algorithm joins pieces of a word whose middle went, so words are compared sign by sign, in order.
+    signs = iter(TEXT)
+    assert result.compressed_prompt.strip()
+    assert all(sign in signs for sign in "".join(result.compressed_prompt.split()))
 
 
 def test_chunks_end_at_end_tokens_and_may_be_one_too_long() -> None:
