@@ -11,8 +11,8 @@ from hypothesis import settings
 from tests.support.fake_upstream import FakeUpstream, fake_upstream
 from tests.support.live_gateway import LiveGateway, live_gateway
 
-# A machine that is busy is no bug; and what continuous integration tries is the same each time, so that it fails
-# for what a change did. On a developer's machine the cases are new each time.
+# A busy machine is no bug. What continuous integration tries is the same each time, so that it fails for what
+# a change did; on a developer's machine the cases are new each time.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
