@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,9 @@ from gateway.parenthood import end_with_parent
 from gateway.settings import Settings, set_environment
 
 _BACKLOG = 2048
+# A request may need two descriptors: the client's connection and the upstream's. Some stay for the rest.
+_SPARE_DESCRIPTORS = 512
+_MOST_DESCRIPTORS = 1 << 18  # where the hard limit is in the millions, tables of that size cost memory
 _COMPRESSOR_STOP_SECONDS = 10.0
 
 
@@ -64,11 +68,30 @@ def serve(config: Config, settings: Settings, options: ServeOptions) -> None:
             loop=Loops.uvloop,
             workers=options.workers,
             backlog=_BACKLOG,
+            backpressure=connections_of(raise_descriptor_limit()),
             log_level=LogLevels.warning,
             respawn_failed_workers=True,
             workers_kill_timeout=options.drain_seconds,
         )
         server.serve(target_loader=partial(_load_app, config, settings, metrics_directory), wrap_loader=False)
+
+
+def raise_descriptor_limit() -> int:
+    """Gives this process, and those it starts, as many descriptors as it may have; returns the number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return most if soft == resource.RLIM_INFINITY else soft
+
+
+def connections_of(descriptors: int) -> int:
+    """How many clients a worker takes at once; the next ones wait. granian's own bound is the backlog's 2048.
+
+    Idle connections count: under that bound 2,048 of them shut everybody else out, health checks included.
+    """
+    return max(descriptors - _SPARE_DESCRIPTORS, descriptors // 2, 2) // 2
 
 
 def _load_app(config: Config, settings: Settings, metrics_directory: str) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.serving import is_loopback
+from gateway.serving import connections_of, is_loopback
 from tests.support import chat_bodies
 from tests.support.fake_upstream import FakeUpstream, Script
 from tests.support.live_server import free_port
@@ -162,3 +164,34 @@ def test_what_is_refused(tmp_path: Path, options: list[str], yaml: str, code: in
 )
 def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+IDLE = 3000  # more than the backlog, granian's own bound
+
+
+def test_idle_connections_shut_nobody_out(upstream: FakeUpstream, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard > IDLE + 1000
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, IDLE + 1000), hard))
+    idle: list[socket.socket] = []
+    try:
+        with terse_serve(tmp_path, YAML % upstream.url) as (_process, url):
+            address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+            for _ in range(IDLE):
+                idle.append(socket.create_connection(address, timeout=10))
+            assert httpx.get(f"{url}/health/liveness", timeout=10).status_code == 200
+            answer = httpx.post(f"{url}/v1/chat/completions", json=chat_bodies.chat(), timeout=10)
+            assert answer.status_code == 200
+            for one in idle:
+                one.close()
+    finally:
+        for one in idle:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "connections"), [(64, 16), (1024, 256), (20_000, 9744), (1 << 18, 130_816)]
+)
+def test_connections_fit_the_descriptors(descriptors: int, connections: int) -> None:
+    assert connections_of(descriptors) == connections
