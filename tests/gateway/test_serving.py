@@ -113,8 +113,9 @@ def test_two_workers_share_one_compressor_and_one_metrics_page(
     yaml = (YAML % upstream.url).replace('mode: "off"', "mode: on")
     with terse_serve(tmp_path, yaml, "--workers", "2") as (_, url):
         wait_for(lambda: httpx.get(url + "/health/readiness", timeout=5).status_code == 200, 120)
-        asked = chat_bodies.body(chat_bodies.rag())
-        for _ in range(20):  # a connection each, so that both workers get some
+        for number in range(20):  # a connection each, so that both workers get some
+            # A conversation each: what goes out whole, because scores are late, stays whole in its conversation.
+            asked = chat_bodies.body(chat_bodies.rag(f"When is delivery {number} due?"))
             reply = httpx.post(url + "/v1/chat/completions", content=asked, timeout=30)
             assert reply.status_code == 200
         assert reply.headers["x-terse-compression"] == "applied"
