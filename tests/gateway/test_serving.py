@@ -114,7 +114,7 @@ def test_two_workers_share_one_compressor_and_one_metrics_page(
     with terse_serve(tmp_path, yaml, "--workers", "2") as (_, url):
         wait_for(lambda: httpx.get(url + "/health/readiness", timeout=5).status_code == 200, 120)
         for number in range(20):  # a connection each, so that both workers get some
-            # A conversation each: what goes out whole, because scores are late, stays whole in its conversation.
+            # A conversation each: what went out whole, since scores were late, stays whole in its own.
             asked = chat_bodies.body(chat_bodies.rag(f"When is delivery {number} due?"))
             reply = httpx.post(url + "/v1/chat/completions", content=asked, timeout=30)
             assert reply.status_code == 200
