@@ -52,8 +52,8 @@ class Tracing:
         self._provider: Any = TracerProvider(
             resource=Resource.create({"service.name": service}), shutdown_on_exit=False
         )
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter: Any = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer: Any = self._provider.get_tracer("terse")
 
     @contextmanager
@@ -97,6 +97,9 @@ class Tracing:
         sending = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
         sending.start()
         await asyncio.to_thread(sending.join, _CLOSE_SECONDS)
+        if sending.is_alive():
+            self._exporter.shutdown()  # wakes it where it waits between two tries
+            await asyncio.to_thread(sending.join, _CLOSE_SECONDS)
 
 
 class RequestSpan:

@@ -17,6 +17,7 @@ from compressor.config import CompressorConfig
 from compressor.engine.tokenizing import code_points
 from compressor.engine.windows import plan_windows
 from compressor.errors import ModelLoadFailed, ScoringFailed
+from compressor.model.calibration import SAMPLE
 from compressor.model.compact import TOKENIZER_FILE, WEIGHTS_FILE, save_compact
 from compressor.model.description import describe_model
 from compressor.model.loading import DEFAULT_FOLDER, OpenedModel, choose_device, open_model
@@ -139,7 +140,10 @@ def test_compact_form(tmp_path: Path) -> None:
     compact, original = run(model), run(opened(folder, precision="fp32", window_tokens=96))
     order = np.corrcoef(np.argsort(np.argsort(compact)), np.argsort(np.argsort(original)))[0, 1]
     assert order > 0.9
-    assert 30 < np.median(compact) < 220  # calibrated: the middle of the words is in the middle of the byte
+    # Calibrated: the middle of the sample's words is in the middle of the byte. Of the sample's, because the
+    # tiny tokenizer is another one at each training, and with it what the encoder says of any other text.
+    sample = np.concatenate([run(model, text=text) for text in SAMPLE.read_text().split("\n---\n")])
+    assert 80 < np.median(sample) < 176
     assert not (tmp_path / "compact" / "model.safetensors").exists()
 
 

@@ -201,6 +201,7 @@ def test_a_collector_that_is_gone_costs_no_request(upstream: FakeUpstream, tmp_p
         gateway.client() as client,
     ):
         assert client.post("/v1/chat/completions", json=chat()).is_success
+    assert "last-spans" not in [thread.name for thread in threading.enumerate()], "it goes on trying"
 
 
 def test_off_the_parent_passes_and_nothing_is_imported(upstream: FakeUpstream, gateway: LiveGateway) -> None:
