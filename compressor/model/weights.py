@@ -94,6 +94,37 @@ class EncoderWeights:
         return x * self.norm.scale + self.norm.shift
 
 
+def bert_arrays(weights: EncoderWeights, token_types: int) -> dict[str, Floats]:
+    """The weights under transformers' names for BERT, each a float32 copy: what `read_weights` reads, back.
+
+    Token type 0 is part of the positions already, so the table of `token_types` rows is zero.
+    """
+    count, hidden = weights.words.shape
+    arrays: dict[str, NDArray[Any]] = {
+        "bert.embeddings.word_embeddings.weight": weights.words.rows(np.arange(count, dtype=np.int32)),
+        "bert.embeddings.position_embeddings.weight": weights.positions,
+        "bert.embeddings.token_type_embeddings.weight": np.zeros((token_types, hidden)),
+        "bert.embeddings.LayerNorm.weight": weights.norm.scale,
+        "bert.embeddings.LayerNorm.bias": weights.norm.shift,
+        "classifier.weight": weights.classifier.weight,
+        "classifier.bias": weights.classifier.bias,
+    }
+    for number, layer in enumerate(weights.layers):
+        at = f"bert.encoder.layer.{number}"
+        for place, part in enumerate(("query", "key", "value")):
+            rows = slice(place * hidden, (place + 1) * hidden)
+            arrays[f"{at}.attention.self.{part}.weight"] = layer.qkv.weight[rows]
+            arrays[f"{at}.attention.self.{part}.bias"] = layer.qkv.bias[rows]
+        dense = {"attention.output": layer.out, "intermediate": layer.up, "output": layer.down}
+        for name, linear in dense.items():
+            arrays[f"{at}.{name}.dense.weight"] = linear.weight
+            arrays[f"{at}.{name}.dense.bias"] = linear.bias
+        for name, norm in {"attention.output": layer.norm1, "output": layer.norm2}.items():
+            arrays[f"{at}.{name}.LayerNorm.weight"] = norm.scale
+            arrays[f"{at}.{name}.LayerNorm.bias"] = norm.shift
+    return {name: np.array(array, np.float32) for name, array in arrays.items()}
+
+
 def is_bert_shaped(model: ModelDescription) -> bool:
     """Whether `read_weights` knows this encoder."""
     config = model.config

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -17,16 +16,10 @@ from compressor.errors import InvalidOption
 from compressor.model.compact import is_compact, read_compact, read_tokenizer
 from compressor.model.description import describe_model
 from compressor.model.loading import find_folder
+from compressor.model.weights import bert_arrays
 from compressor.training.base import tokenizer_config, unpack_base
 from compressor.training.prune import cut_layers, cut_vocabulary, layers_of, spread_layers
 from compressor.training.records import read_objects
-
-_DENSE = {
-    "out": "attention.output.dense",
-    "up": "intermediate.dense",
-    "down": "output.dense",
-}
-_NORMS = {"norm1": "attention.output.LayerNorm", "norm2": "output.LayerNorm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +81,9 @@ def expand(compact: Path, out: Path) -> Path:
     """An exported (compact) folder back as a Hugging Face folder, to go on training from."""
     model = describe_model(compact)
     weights = read_compact(model)
-    hidden = weights.words.shape[1]
-    every = np.arange(weights.words.shape[0], dtype=np.int32)
-    state = {
-        "bert.embeddings.word_embeddings.weight": weights.words.rows(every),
-        "bert.embeddings.position_embeddings.weight": weights.positions,  # token type 0 is in them
-        "bert.embeddings.token_type_embeddings.weight": np.zeros((2, hidden), np.float32),
-        "bert.embeddings.LayerNorm.weight": weights.norm.scale,
-        "bert.embeddings.LayerNorm.bias": weights.norm.shift,
-        "classifier.weight": weights.classifier.weight,
-        "classifier.bias": weights.classifier.bias,
-    }
-    for number, layer in enumerate(weights.layers):
-        at = f"bert.encoder.layer.{number}."
-        for place, part in enumerate(("query", "key", "value")):
-            rows = slice(place * hidden, (place + 1) * hidden)
-            state[f"{at}attention.self.{part}.weight"] = layer.qkv.weight[rows]
-            state[f"{at}attention.self.{part}.bias"] = layer.qkv.bias[rows]
-        for short, long in _DENSE.items():
-            state[f"{at}{long}.weight"] = getattr(layer, short).weight
-            state[f"{at}{long}.bias"] = getattr(layer, short).bias
-        for short, long in _NORMS.items():
-            state[f"{at}{long}.weight"] = getattr(layer, short).scale
-            state[f"{at}{long}.bias"] = getattr(layer, short).shift
     out.mkdir(parents=True, exist_ok=True)
-    tensors = {name: torch.from_numpy(np.array(array, np.float32)) for name, array in state.items()}
+    arrays = bert_arrays(weights, token_types=2)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     config = {name: value for name, value in model.config.items() if name != "terse"}
     config["max_position_embeddings"] = len(weights.positions)
