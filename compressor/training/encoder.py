@@ -104,12 +104,26 @@ def score_texts(
 
     With `questions` (one a text), scores hold for that question.
     """
-    pieces = [
+    pieces = cut_texts(encoder, texts, window, questions)
+    yield from score_pieces(encoder, pieces, [len(text) for text in texts], device)
+
+
+def cut_texts(
+    encoder: Encoder, texts: Sequence[str], window: int, questions: Sequence[str] = ()
+) -> list[Piece]:
+    """The windows that the texts are read in, tokenised: worth keeping when texts are scored again."""
+    return [
         piece
         for number, text in enumerate(texts)
         for piece in _pieces(encoder, number, text, window, questions[number] if questions else "")
     ]
-    found = [np.zeros(len(text), np.float32) for text in texts]
+
+
+def score_pieces(
+    encoder: Encoder, pieces: Sequence[Piece], sizes: Sequence[int], device: torch.device
+) -> list[NDArray[np.float32]]:
+    """P(keep) of every character of the texts that `pieces` were cut from; `sizes` are their lengths."""
+    found = [np.zeros(size, np.float32) for size in sizes]
     for batch in _batches(pieces):
         longest = max(len(piece.ids) for piece in batch)
         ids = np.full((len(batch), longest), encoder.special.pad, np.int64)
@@ -120,16 +134,16 @@ def score_texts(
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, device.type == "cuda"):
             score, _ = encoder(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
         for piece, values in zip(batch, torch.sigmoid(score).cpu().numpy(), strict=True):
+            lengths = piece.ends - piece.starts
+            behind = np.cumsum(lengths)
+            places = np.arange(behind[-1]) + np.repeat(piece.starts - behind + lengths, lengths)
             own = values[piece.head : piece.head + len(piece.starts)]
-            for start, end, value in zip(
-                piece.starts.tolist(), piece.ends.tolist(), own.tolist(), strict=True
-            ):
-                found[piece.text][start:end] = value
-    yield from found
+            found[piece.text][places] = np.repeat(own, lengths)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """A window of one text: its framed ids, where its own tokens begin in them, and their characters."""
 
     text: int
@@ -139,7 +153,7 @@ class _Piece:
     ends: NDArray[np.int64]
 
 
-def _pieces(encoder: Encoder, number: int, text: str, window: int, question: str) -> Iterator[_Piece]:
+def _pieces(encoder: Encoder, number: int, text: str, window: int, question: str) -> Iterator[Piece]:
     special = encoder.special
     head = [special.first]
     if question:
@@ -151,12 +165,12 @@ def _pieces(encoder: Encoder, number: int, text: str, window: int, question: str
     for start, end in cut(text, offsets, max(8, window - len(head) - 1)):
         first, last = np.searchsorted(ends, [start, end], side="right")
         framed = [*head, *all_ids[first:last], special.last]
-        yield _Piece(number, framed, len(head), starts[first:last], ends[first:last])
+        yield Piece(number, framed, len(head), starts[first:last], ends[first:last])
 
 
-def _batches(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
+def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Pieces of like length together, at most SCORED_TOKENS a batch."""
-    batch: list[_Piece] = []
+    batch: list[Piece] = []
     for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
         if batch and len(piece.ids) * (len(batch) + 1) > SCORED_TOKENS:
             yield batch

@@ -21,7 +21,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from compressor.errors import InvalidOption
-from compressor.training.answer_kept import share_kept
+from compressor.training.answer_kept import KeptMeasure
 from compressor.training.dataset import Batch, TokenLabels, Window, bucket, collate, label_tokens, windows
 from compressor.training.encoder import Encoder
 from compressor.training.licences import may_ship, shippable
@@ -204,7 +204,8 @@ class _Run:
         console: Console,
     ) -> None:
         self.options, self.world, self.encoder, self.model = options, world, encoder, model
-        self.texts, self.ranked, self.measured = material.texts, material.ranked, material.measured
+        self.texts, self.ranked = material.texts, material.ranked
+        self.measure = KeptMeasure(encoder, material.measured) if material.measured else None
         self.console = console
         self.state = _Progress()
         self.weights = [weight for _, weight in options.data]
@@ -296,7 +297,7 @@ class _Run:
     def _judge(self, losses: dict[str, float]) -> None:
         """Measures on the held-back part, remembers the best weights, and writes a checkpoint."""
         self.model.eval()
-        kept = share_kept(self.encoder, self.measured, self.world.device) if self.measured else {}
+        kept = self.measure.of(self.encoder, self.world.device) if self.measure else {}
         figures = [value for by_rate in kept.values() for value in by_rate.values()]
         figure = float(np.mean(figures)) if figures else -sum(losses.values())
         self.state.history.append(

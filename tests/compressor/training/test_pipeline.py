@@ -209,7 +209,7 @@ def test_the_commands_say_what_is_wrong(tmp_path: Path) -> None:
     runner = CliRunner()
     result = runner.invoke(app, ["annotate", str(broken), "--out", str(tmp_path / "out.jsonl")])
     assert result.exit_code == 1
-    assert ":2: not JSON" in result.output.replace("\n", "")
+    assert ":2:notJSON" in "".join(result.output.split())  # wherever the terminal's width breaks it
     assert not (tmp_path / "out.jsonl").exists()
     missing = runner.invoke(app, ["train", "--out", str(tmp_path / "t"), "--data", "x"])
     assert missing.exit_code == 2
