@@ -11,6 +11,7 @@ from gateway.commands import (
     keys,
     policy,
     quality,
+    recipe,
     serve,
     teams,
     training,
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An OpenAI-compatible gateway that makes long prompts cheaper without making answers worse.",
 )
-for area in (serve, policy, keys, teams, usage, quality, compress, compressor, evaluation, training):
+for area in (serve, policy, keys, teams, usage, quality, compress, compressor, evaluation, training, recipe):
     area.register(app)
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 from rich.console import Console
@@ -17,9 +16,9 @@ from rich.progress import Progress
 
 from compressor.training.instructions import Message, Variant, prompt_for, questions_in, why_useless
 from compressor.training.records import (
-    Answerable,
     Chunk,
     Distilled,
+    answerable_line,
     distilled_line,
     read_objects,
     write_lines,
@@ -158,11 +157,3 @@ def _lines(chunks: Sequence[Chunk], keys: dict[str, str], job: Job, report: Dist
             report.useless[reason] += 1
         else:
             yield distilled_line(Distilled(chunk, reply.text.strip(), job.teacher.name))
-
-
-def answerable_line(record: Answerable) -> bytes:
-    """One line of a question-and-answer file."""
-    origin = record.origin
-    value: dict[str, Any] = {"id": record.id, "context": record.context, "question": record.question}
-    value |= {"answers": list(record.answers), "doc": origin.doc, "source": origin.source}
-    return orjson.dumps(value | {"lang": origin.lang, "lic": origin.lic}) + b"\n"

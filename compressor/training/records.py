@@ -194,6 +194,12 @@ def distilled_line(pair: Distilled) -> bytes:
     return orjson.dumps(value | {"teacher": pair.teacher} | _origin_fields(pair.chunk.origin)) + b"\n"
 
 
+def answerable_line(record: Answerable) -> bytes:
+    """One line of a question-and-answer file."""
+    value: dict[str, Any] = {"id": record.id, "context": record.context, "question": record.question}
+    return orjson.dumps(value | {"answers": list(record.answers)} | _origin_fields(record.origin)) + b"\n"
+
+
 def labelled_line(record: Labelled) -> bytes:
     """One line of a labelled file; a span is `[start, end, keep, whole]`."""
     value: dict[str, Any] = {"id": record.id, "text": record.text, **_origin_fields(record.origin)}

@@ -96,7 +96,7 @@ def distill(
     try:
         tokenizer = any_tokenizer(encoder)
         chunks = list(islice(chunk_documents(read_chunks(documents), tokenizer, chunk_tokens), limit))
-        chosen = _teacher(teacher, base_url, api_key, (concurrency, per_minute, timeout))
+        chosen = teacher_named(teacher, base_url, api_key, (concurrency, per_minute, timeout))
         cache = ReplyCache(out.with_name(out.name + ".replies"))
         job = Job(chosen, variant, cache, out, lambda what: yes or _approve(what))
         report = run(chunks, job, _console)
@@ -104,13 +104,17 @@ def distill(
         _console.print("Declined; nothing was sent.")
         raise typer.Exit(DECLINED) from None
     except (CompressorError, OSError) as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     _tell_distilled(report, as_json)
 
 
-def _teacher(
-    name: str, base_url: str | None, api_key: str | None, limits: tuple[int, float | None, float]
+def teacher_named(
+    name: str,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    limits: tuple[int, float | None, float] = (8, None, 120.0),
 ) -> Teacher:
+    """The teacher LLM in a folder, or behind an API. `limits`: requests at a time, a minute, seconds each."""
     from compressor.training.teacher import LocalTeacher, ServiceOptions, ServiceTeacher
 
     if Path(name).is_dir():
@@ -164,7 +168,7 @@ def annotate(
     try:
         count = write_lines(out, map(labelled_line, _label(kind, source, licence, window)))
     except (CompressorError, OSError) as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     _console.print(f"{count} texts labelled: {out}")
 
 
@@ -208,7 +212,7 @@ def filter_(
         if report:
             write_report(records, what, report)
     except (CompressorError, OSError) as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     _console.print(
         f"{what.pairs} pairs, {what.kept} kept; dropped {what.dropped_variation} for variation above "
         f"{what.variation_limit:.3f}, {what.dropped_gap} for a gap above {what.gap_limit:.3f}"
@@ -302,7 +306,7 @@ def train(
         )
         notes = run(options, _console)
     except (CompressorError, OSError) as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     _console.print(f"best held-back figure {notes['best']:.4f}: {out}")
 
 
@@ -340,10 +344,11 @@ def export(
     try:
         done = run(trained, out, tuple(source or ()), ranks=ranks)
     except (CompressorError, OSError) as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     _console.print(f"{done.folder}: {done.megabytes:.1f} MB, layers off by {done.layer_error:.2%}")
 
 
-def _failed(error: Exception) -> typer.Exit:
+def failed(error: Exception) -> typer.Exit:
+    """Prints what went wrong; the exit to raise."""
     _console.print(f"[red]{type(error).__name__}[/red]: {error}", markup=True, highlight=False)
     return typer.Exit(FAILED)
