@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 import aiohttp
 
@@ -38,6 +38,8 @@ from gateway.upstream.directory import Directory
 from gateway.upstream.passthrough import open_session
 from policies.match import PolicyBook
 
+_MOST_PRICED = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -49,13 +51,22 @@ class Live:
     callers: Callers
     admission: Admission
     prices: Prices
+    _priced: dict[tuple[str, str], Price] = field(default_factory=dict, repr=False)
 
     def price_of(self, model: ModelConfig) -> Price:
         """USD per token of this model."""
-        return self.prices.of(model, self.directory.upstream_of(model))
+        name = (model.name, model.model)
+        price = self._priced.get(name)
+        if price is None:
+            if len(self._priced) >= _MOST_PRICED:
+                self._priced.clear()  # names come from clients
+            price = self._priced[name] = self.prices.of(model, self.directory.upstream_of(model))
+        return price
 
     def dearest_of(self, model: ModelConfig) -> Price:
         """The most that the model or one of its fallbacks asks: what a reservation has to cover."""
+        if not model.fallbacks:
+            return self.price_of(model)
         return dearest([self.price_of(each) for each in (model, *map(self.directory.find, model.fallbacks))])
 
 
@@ -76,15 +87,6 @@ class Services:
     metrics_directory: str = ""
     reloader: Reloader | None = None
     tracing: Tracing | None = None
-
-    @contextmanager
-    def in_flight(self) -> Iterator[None]:
-        """Counts one request while it runs."""
-        self.metrics.in_flight.inc()
-        try:
-            yield
-        finally:
-            self.metrics.in_flight.dec()
 
 
 @asynccontextmanager
@@ -107,7 +109,7 @@ async def open_services(
             stack.push_async_callback(engine.close)
         stores = open_stores(settings, config)
         stack.push_async_callback(stores.close)
-        books = Bookkeeper(stores.ledger, metrics.failed)
+        books = Bookkeeper(stores.ledger, metrics)
         stack.push_async_callback(books.close)
         session = await stack.enter_async_context(open_session())
         # The same on every replica, and unknown to whoever reads the store.

@@ -17,7 +17,6 @@ from gateway.accounting.usage import UsageWatch
 from gateway.errors import GatewayError
 from gateway.exchange import Admitted, Answer
 from gateway.shapes import Receipt, Usage
-from gateway.telemetry import log_receipt
 from gateway.upstream.directory import Sent
 
 if TYPE_CHECKING:
@@ -122,10 +121,8 @@ class Settlement:
             await self._settle(receipt)
             own = without(receipt.usage, self._additional)
             await self._services.shortener.observe(self._admitted.compressed, own)
-            self._services.books.add(receipt)
+            self._services.books.add(receipt, self._attempts)
             self._services.quality.observe(self._admitted, receipt, self._sample, self._live)
-            self._services.metrics.record(receipt, self._attempts)
-            log_receipt(receipt, self._attempts)
             if self._admitted.received.span is not None:
                 self._admitted.received.span.note(self._admitted.request, receipt)
         except Exception:  # noqa: BLE001 - the client has its answer; nothing here may take it away

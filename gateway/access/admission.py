@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import secrets
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -122,7 +122,7 @@ class Admission:
             if account.budgets or account.limits != UNLIMITED
         ]
         hold = Hold(
-            id=secrets.token_hex(12),
+            id=f"{random.getrandbits(96):024x}",  # unique is enough
             accounts=tuple(accounts),
             micro_usd=most.micro_usd,
             tokens=most.tokens,

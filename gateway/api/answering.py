@@ -31,17 +31,19 @@ class Answering:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services: Services = scope["state"]["services"]
         request_id = request_id_of(scope["headers"])
-        with services.in_flight():
-            try:
-                await self._answer(services, request_id, scope, receive, send)
-            except GatewayError as error:
-                await send_error(send, self._surface, error, request_id)
-            except ClientLeft:
-                return
-            except Exception:  # noqa: BLE001 - the last line of defence: a bug is a 500 in the right shape
-                _log.exception("a bug", extra={"fields": {"request_id": request_id}})
-                services.metrics.failed("gateway")
-                await send_error(send, self._surface, InternalError(BUG), request_id)
+        services.metrics.in_flight.inc()
+        try:
+            await self._answer(services, request_id, scope, receive, send)
+        except GatewayError as error:
+            await send_error(send, self._surface, error, request_id)
+        except ClientLeft:
+            return
+        except Exception:  # noqa: BLE001 - the last line of defence: a bug is a 500 in the right shape
+            _log.exception("a bug", extra={"fields": {"request_id": request_id}})
+            services.metrics.failed("gateway")
+            await send_error(send, self._surface, InternalError(BUG), request_id)
+        finally:
+            services.metrics.in_flight.dec()
 
     async def _answer(
         self, services: Services, request_id: str, scope: Scope, receive: Receive, send: Send

@@ -15,6 +15,7 @@ from gateway.telemetry import render_metrics
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
     services: Services = request.state.services
+    services.books.tell()
     health = services.engine.health()
     services.metrics.engine_ready.set(1 if health.ready else 0)
     services.metrics.waiting.set(health.waiting_tokens)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ _FRONT_BYTES = 16 * 1024 * 1024
 _ENTRY_OVERHEAD = 200  # bytes of key, array header and dictionary slot, as sys.getsizeof says
 
 
+@lru_cache(maxsize=4096)  # 13 us each
 def team_salt(secret: bytes, team: str) -> bytes:
     """The key under which a team's content is hashed: the same on every replica that shares `secret`."""
     return hmac.digest(secret or b"terse", b"team\0" + team.encode("utf-8", "surrogatepass"), "sha256")

@@ -13,7 +13,6 @@ from compressor.text.tokens import TokenCounter, counter_for
 # thread.
 INLINE_CHARACTERS = 4_000
 _MEMO_ENTRIES = 50_000  # some 150 bytes each
-_SHORT = 64  # counting so few characters is as fast as looking them up
 
 
 class TokenCounts:
@@ -41,15 +40,15 @@ class TokenCounts:
 
     def count_now(self, texts: Sequence[str], counter: TokenCounter) -> list[int]:
         """The same at once, in this thread."""
-        keys = [_key(counter.name, text) if len(text) > _SHORT else b"" for text in texts]
-        counts = [self._memo.get(key) if key else None for key in keys]
+        keys = [_key(counter.name, text) if text else b"" for text in texts]
+        counts = [self._memo.get(key) if key else 0 for key in keys]
         unknown = [index for index, count in enumerate(counts) if count is None]
+        if not unknown:
+            return [count or 0 for count in counts]
         for index, count in zip(
             unknown, counter.count_many([texts[index] for index in unknown]), strict=True
         ):
-            counts[index] = count
-            if keys[index]:
-                self._memo[keys[index]] = count
+            counts[index] = self._memo[keys[index]] = count
         while len(self._memo) > self._entries:
             self._memo.popitem(last=False)
         return [count or 0 for count in counts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import Final
 
 from gateway.shapes import Receipt, Usage
@@ -26,16 +27,17 @@ COUNTED: Final = (
 MONEY: Final = ("cost_usd", "counterfactual_usd", "saved_usd")
 _RECEIPT_FIELDS: Final = tuple(field.name for field in fields(Receipt) if field.name != "usage")
 _USAGE_FIELDS: Final = tuple(field.name for field in fields(Usage))
+_ENTRY_FIELDS: Final = (*_RECEIPT_FIELDS, *_USAGE_FIELDS)
+_of_receipt: Final = attrgetter(*_RECEIPT_FIELDS)
+_of_usage: Final = attrgetter(*_USAGE_FIELDS)
 KEPT_DAYS: Final = 400  # a year and a month to compare it with
 KEPT_RECEIPTS: Final = 10_000  # a store; about 10 MB
 
 
 def entry_of(receipt: Receipt) -> Row:
     """A receipt as the flat entry that `Ledger.book` takes; the usage's fields stand beside the others."""
-    entry: Row = {name: getattr(receipt, name) for name in _RECEIPT_FIELDS}
-    for name in _USAGE_FIELDS:
-        entry[name] = getattr(receipt.usage, name)
-    return entry
+    values = (*_of_receipt(receipt), *_of_usage(receipt.usage))
+    return dict(zip(_ENTRY_FIELDS, values, strict=True))
 
 
 def row_key(entry: Entry) -> tuple[str, str, str, str, str]:

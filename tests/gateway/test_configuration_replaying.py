@@ -15,7 +15,7 @@ from gateway.configuration_file import parse_config
 from gateway.settings import Settings
 from gateway.shapes import Receipt, Usage
 from gateway.stores.books import entry_of
-from gateway.telemetry import JsonLines, log_receipt
+from gateway.telemetry import JsonLines, log_requests
 from policies.errors import PolicyError
 
 FILE = """\
@@ -110,7 +110,7 @@ def test_the_gateways_own_log_line_is_read(tmp_path: Path, caplog: pytest.LogCap
     logger.addHandler(handler)
     try:
         with caplog.at_level(logging.INFO, "terse.request"):
-            log_receipt(receipt(), 1)
+            log_requests([(receipt(), 1)])
     finally:
         logger.removeHandler(handler)
     other = b'{"at":"2026-11-21T10:00:00+00:00","level":"info","logger":"x","message":"started"}\n'

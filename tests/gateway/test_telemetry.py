@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from gateway.shapes import Receipt, Usage
-from gateway.telemetry import JsonLines, Metrics, configure_logs, log_receipt, render_metrics
+from gateway.telemetry import JsonLines, Metrics, configure_logs, log_requests, render_metrics
 
 RECEIPT = Receipt(
     request_id="r1", at="2026-01-01T00:00:00Z", team="search", key_id="0123456789abcdef", route="0",
@@ -28,7 +28,7 @@ def page_of(metrics: Metrics) -> dict[str, float]:
 
 def test_one_request() -> None:
     metrics = Metrics()
-    metrics.record(RECEIPT, 2)
+    metrics.record([(RECEIPT, 2)])
     metrics.failed("books")
     page = page_of(metrics)
     labels = 'model="gpt-4o-mini",route="0",status="200",surface="chat",team="search"'
@@ -45,7 +45,7 @@ def test_one_request() -> None:
 
 def test_what_compression_lost_is_counted_apart() -> None:
     metrics = Metrics()
-    metrics.record(replace(RECEIPT, saved_usd=-0.5), 1)
+    metrics.record([(replace(RECEIPT, saved_usd=-0.5), 1)])
     page = page_of(metrics)
     assert page['terse_lost_usd_total{model="gpt-4o-mini",team="search"}'] == 0.5
     assert page['terse_saved_usd_total{model="gpt-4o-mini",team="search"}'] == 0
@@ -54,7 +54,7 @@ def test_what_compression_lost_is_counted_apart() -> None:
 def test_invented_models_make_no_series_without_end() -> None:
     metrics = Metrics()
     for number in range(1000):
-        metrics.record(replace(RECEIPT, model=f"m{number}"), 1)
+        metrics.record([(replace(RECEIPT, model=f"m{number}"), 1)])
     series = [name for name in page_of(metrics) if name.startswith("terse_cost_usd_total")]
     assert len(series) == 201
     assert page_of(metrics)['terse_cost_usd_total{model="other",team="search"}'] == 0.5 * 800
@@ -62,7 +62,7 @@ def test_invented_models_make_no_series_without_end() -> None:
 
 def test_the_line_of_a_request(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "terse.request"):
-        log_receipt(RECEIPT, 2)
+        log_requests([(RECEIPT, 2)])
     (record,) = caplog.records
     line = orjson.loads(JsonLines().format(record))
     assert (line["message"], line["level"], line["request_id"]) == ("request", "info", "r1")
