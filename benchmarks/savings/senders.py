@@ -105,7 +105,7 @@ class Terse:
             parsed(raw, surface),
             Caller(Team("bench"), "anonymous"),
             Match("0", self.policy, ""),
-            model=ModelConfig(raw["model"], "simulated", tokenizer="o200k_base"),
+            model=ModelConfig(raw["model"], "simulated"),
             price=self.price,
             spent=Spent(0.0),
         )

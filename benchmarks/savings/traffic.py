@@ -69,7 +69,7 @@ def swe_agents(data: Path, count: int, seed: int) -> list[Conversation]:
     ]
     draw.shuffle(runs)
     pairs = [runs[index] + "\n" + runs[(index + 1) % len(runs)] for index in range(min(count, len(runs)))]
-    return [_agent(f"swe-agent {index}", _steps_of(text), draw, 15) for index, text in enumerate(pairs)]
+    return [agent(f"swe-agent {index}", _steps_of(text), draw, 15) for index, text in enumerate(pairs)]
 
 
 def _steps_of(text: str) -> list[tuple[str, str]]:
@@ -94,7 +94,7 @@ def log_agents(data: Path, count: int, seed: int) -> list[Conversation]:
         row["text"] for row in rows if row["source"].startswith(("loghub_", "octokit", "tau_bench_flights"))
     ]
     return [
-        _agent(
+        agent(
             f"log agent {index}",
             [
                 (f"I look at source {step}.", draw.choice(texts)[:9000])
@@ -107,7 +107,7 @@ def log_agents(data: Path, count: int, seed: int) -> list[Conversation]:
     ]
 
 
-def _agent(name: str, steps: Sequence[tuple[str, str]], draw: random.Random, gap: float) -> Conversation:
+def agent(name: str, steps: Sequence[tuple[str, str]], draw: random.Random, gap: float) -> Conversation:
     task = "Find out why the nightly job fails, fix it and tell me in two sentences what was wrong."
     turns: list[tuple[Message, ...]] = [
         ({"role": "system", "content": AGENT_SYSTEM}, {"role": "user", "content": task})

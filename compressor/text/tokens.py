@@ -187,6 +187,15 @@ def _cached(name: str) -> Any:
         return try_to_load_from_cache(name, "tokenizer.json")
     except ValueError:  # not a valid repository name, so no tokenizer of the hub
         return None
+@lru_cache(maxsize=1024)  # asked at every request
+def has_encoding(model: str) -> bool:
+    """Whether `encoding_of_model` knows what the model reads, and does not guess."""
+    try:
+        return encoding_name_for_model(model.rsplit("/", 1)[-1]) in _FILES
+    except KeyError:
+        return False
+
+
 
 
 @lru_cache(maxsize=4)

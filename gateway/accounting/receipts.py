@@ -16,6 +16,11 @@ from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Receipt, Us
 from policies import Match
 
 NOTHING_USED = Usage()
+# OpenAI's automatic cache reads in steps of 128 tokens, DeepSeek's of 64; as much again for counts that
+# differ by a few tokens a message.
+_CACHE_STEP = 256
+_MOST_FINER = 2.0  # tokens of another tokenizer for one of ours
+_MARKER = b'"cache_control"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +108,19 @@ def cost_of(usage: Usage, price: Price) -> float:
 def uncompressed_usage(compressed: Compressed, usage: Usage) -> Usage:
     """What the upstream would have reported for the client's own bytes: more input, the same output.
 
-    Our token counts are scaled to the upstream's own (its tokenizer may be another).
+    What cannot be known is taken against us: the sum of many receipts is a little below what was saved.
     """
     if compressed.tokens_before == compressed.tokens_after and not compressed.broken_prefix_tokens:
         return usage
-    scale = min(2.0, max(0.5, usage.input_tokens / max(1, compressed.tokens_after)))
+    scale = _scale(compressed, usage)
     total = usage.input_tokens + round((compressed.tokens_before - compressed.tokens_after) * scale)
     cached = min(total, _cached_uncompressed(compressed, usage, scale))
     written = 0
     if usage.cache_write_tokens:  # all that is not read is written, but for what the bill shows as neither
         plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
         written = max(0, total - cached - plain)
+    elif usage.input_tokens < LEAST_CACHED_TOKENS <= total and _MARKER in compressed.body:
+        written = total - cached  # marked by the client, and only shortened too small to be written
     return Usage(
         input_tokens=total,
         cached_input_tokens=cached,
@@ -125,20 +132,35 @@ def uncompressed_usage(compressed: Compressed, usage: Usage) -> Usage:
     )
 
 
+def _scale(compressed: Compressed, usage: Usage) -> float:
+    """Billed tokens a counted token of text.
+
+    A bill holds more than text: templates, ids of tool calls, images. Where the tokenizer is known, a bill
+    over our count shows those, and nothing of the text that was left out.
+    """
+    most, text = 1.0, usage.input_tokens
+    if compressed.untold_tokens is not None:
+        most, text = _MOST_FINER, text - min(compressed.untold_tokens, text // 2)
+    return min(most, max(0.5, text / max(1, compressed.tokens_after)))
+
+
 def _cached_uncompressed(compressed: Compressed, usage: Usage, scale: float) -> int:
     """Tokens that the upstream would have read from its cache, had the conversation never been shortened."""
     sent, original = compressed.prefix_tokens * scale, compressed.prefix_original_tokens * scale
     told = usage.cached_input_tokens
+    within = min(told, sent)
+    if within > 0 and not compressed.broken_prefix_tokens:
+        # Caches read in steps: what is lost to the last one is lost once, however long the prefix is.
+        missed = sent - within
+        share = 1.0 if missed <= _CACHE_STEP else (within + _CACHE_STEP) / sent
+        return round(max(told, share * original - min(missed, _CACHE_STEP) + told - within))
     if original < LEAST_CACHED_TOKENS:
         return told  # no conversation before this request: what was read is what all requests share
     # Where the bill cannot show it, what was likely cached counts as cached, against us.
     expected = original if compressed.prefix_hit_rate > 0.5 else compressed.prefix_hit_rate * original
-    if compressed.broken_prefix_tokens:
+    if compressed.broken_prefix_tokens or sent < LEAST_CACHED_TOKENS:
         return round(max(told, expected))
-    if sent < LEAST_CACHED_TOKENS:
-        return round(max(told, expected))  # shortened below what is cached at all
-    within = min(told, sent)
-    return round(within / sent * original + told - within)
+    return told
 
 
 def receipt_headers(
@@ -156,7 +178,8 @@ def receipt_headers(
         "x-terse-tokens-saved": str(compressed.tokens_before - compressed.tokens_after),
         "x-terse-compression": compressed.status,
         "x-terse-cache": compressed.cache,
-        "x-terse-policy": policy,
+        # A policy's name may hold any letter; a header may not.
+        "x-terse-policy": policy if policy.isascii() else policy.encode("ascii", "replace").decode(),
         "x-terse-overhead-ms": f"{compressed.overhead_ms:.1f}",
     }
     if compressed.skip_reason:
@@ -171,8 +194,7 @@ def receipt_headers(
         headers["x-terse-cost-usd"] = _dollars(cost)
         headers["x-terse-saved-usd"] = _dollars(cost_of(uncompressed_usage(compressed, usage), price) - cost)
         headers["x-terse-estimated"] = "true"
-    # A policy's name may hold any letter; a header may not.
-    return {name: value.encode("ascii", "replace").decode() for name, value in headers.items()}
+    return headers
 
 
 def _dollars(amount: float) -> str:

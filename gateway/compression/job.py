@@ -56,6 +56,7 @@ class Job:
     counter: TokenCounter
     salt: bytes  # the team's
     watch: Watch = field(default_factory=Watch)
+    foreign_tokenizer: bool = False  # `counter` is not the model's own, which is not here
 
     @property
     def large(self) -> bool:

@@ -13,6 +13,12 @@ from gateway.compression.planner import LEAST_CACHED_TOKENS, rates_of
 from gateway.compression.prefixes import Form, Head, PrefixStore
 from gateway.shapes import CacheState, Compressed, Status
 
+# Instructions that providers put in front of a request with tools (346 tokens at Anthropic), and what stands
+# around each call of a tool and each result: ids, names, types.
+_HIDDEN_TOOLS, _HIDDEN_CALL, _HIDDEN_RESULT = 400, 25, 15
+# Parts that are billed by tokens which nobody here counts.
+_NOT_TEXT = (b'"image', b'"input_image', b'"input_audio', b'"input_file', b'"file"', b'"document"')
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -124,7 +130,20 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
         prefix_original_tokens=original,
         prefix_hit_rate=rate if original >= LEAST_CACHED_TOKENS else 0.0,
         observed_hit_rate=past.known.sighting.hit_rate,
+        untold_tokens=_untold(past) if job.foreign_tokenizer and not _has_media(job) else None,
     )
+
+
+def _untold(past: Past) -> int:
+    """Tokens that the upstream may bill beside the text that we count."""
+    slots = [slot for message in past.conversation.messages for slot in message.slots]
+    calls = sum(_HIDDEN_CALL for slot in slots if slot.protected == "tool-call")
+    results = sum(_HIDDEN_RESULT for slot in slots if slot.role == "tool")
+    return calls + results + (_HIDDEN_TOOLS if "tools" in past.conversation.fixed else 0)
+
+
+def _has_media(job: Job) -> bool:
+    return any(sign in job.request.body for sign in _NOT_TEXT)
 
 
 def _prefix(past: Past, outcome: Outcome, sent: list[int]) -> tuple[int, int]:

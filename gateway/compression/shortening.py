@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from compressor.engine.protocol import ScoringEngine
+from compressor.text.tokens import has_encoding
 from gateway.access.estimates import affordable_input
 from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import sort_messages
@@ -79,7 +80,8 @@ class Shortener:
             counter = await self._counts.counter(model.tokenizer or model.model or request.model)
             budget, limit = self._budget(request, caller, match, model, price, spent)
             salt = team_salt(self._secret, caller.team.name)
-            job = Job(request, match.policy, budget, price, limit, counter, salt, watch)
+            foreign = not (model.tokenizer or has_encoding(model.model or request.model))
+            job = Job(request, match.policy, budget, price, limit, counter, salt, watch, foreign)
             return await self._run(job)
         except Unavailable:
             raise

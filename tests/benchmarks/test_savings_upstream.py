@@ -22,7 +22,7 @@ class Letters(Tokens):
     def __init__(self) -> None:
         pass
 
-    def ids(self, text: str) -> bytes:
+    def ids(self, text: str, finer: int = 0) -> bytes:
         return np.frombuffer(text.encode("utf-32-le"), np.uint32).tobytes()
 
 

@@ -80,8 +80,30 @@ def test_a_prompt_shortened_below_the_least_cached_size_is_charged() -> None:
 
 
 def test_another_tokenizer_scales_the_saving() -> None:
-    receipt = write_receipt(exchange(compressed(3000, 1000)), Usage(1200))
+    receipt = write_receipt(exchange(compressed(3000, 1000, untold_tokens=0)), Usage(1200))
     assert receipt.saved_usd == pytest.approx(2400 * 1.5e-7)
+
+
+def test_what_is_billed_beside_the_text_makes_no_saving() -> None:
+    of_images = write_receipt(exchange(compressed(3000, 1000)), Usage(1800))
+    assert of_images.saved_usd == pytest.approx(2000 * 1.5e-7)
+    of_calls = write_receipt(exchange(compressed(3000, 1000, untold_tokens=200)), Usage(1300))
+    assert of_calls.saved_usd == pytest.approx(2200 * 1.5e-7)
+
+
+def test_the_last_step_of_a_cache_is_lost_once_not_in_proportion() -> None:
+    done = compressed(8_000, 2_000, prefix_tokens=1_900, prefix_original_tokens=7_600, prefix_hit_rate=1.0)
+    full = uncompressed_usage(done, Usage(2_000, 1_792, cache_reported=True))
+    assert full.cached_input_tokens == 7_600 - 108
+    # Half of the prefix is gone for another reason: then half of it would be gone uncompressed, too.
+    half = uncompressed_usage(done, Usage(2_000, 896, cache_reported=True))
+    assert 3_500 < half.cached_input_tokens < 4_500
+
+
+def test_a_marked_prompt_that_became_too_small_would_have_been_written_to_the_cache() -> None:
+    marked = compressed(1_500, 800, body=b'{"cache_control":{"type":"ephemeral"}}')
+    assert uncompressed_usage(marked, Usage(800, cache_reported=True)).cache_write_tokens == 1_500
+    assert uncompressed_usage(compressed(1_500, 800), Usage(800)).cache_write_tokens == 0
 
 
 def test_nothing_billed_nothing_saved() -> None:
