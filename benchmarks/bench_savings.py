@@ -172,7 +172,7 @@ def machine() -> str:
 async def run(arguments: argparse.Namespace) -> None:
     """All scenarios; the report is written after each."""
     started = time.perf_counter()
-    engine, tokens = MemoEngine(open_scorer(arguments.engine)), open_tokens()
+    engine, tokens = MemoEngine(open_scorer(arguments.engine), arguments.scores), open_tokens()
     results: dict[str, dict[str, list[Bill]]] = {}
     try:
         for scenario, build in SCENARIOS.items():
@@ -213,6 +213,7 @@ def main() -> int:
     parser.add_argument("--conversations", type=int, default=20, help="of each scenario")
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--scores", type=Path, help="folder that keeps scores between runs")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "savings.md")
     arguments = parser.parse_args()
     asyncio.run(run(arguments))

@@ -81,10 +81,18 @@ _METHOD = (
 )
 
 
+def _claimed(bill: Any, saved: float) -> str:
+    """What the receipts say, and by how much they are off."""
+    if bill.claimed_usd is None:
+        return ""
+    off = f", {100 * (bill.claimed_usd / saved - 1):+.1f} %" if saved > 1e-9 else ""
+    return f"{bill.claimed_usd:.4f} ({saved:.4f}{off})"
+
+
 def _row(provider: str, bill: Any, off: Any, change: float) -> str:
     pairs = zip(bill.by_conversation, off.by_conversation, strict=True)
     worst = max(100 * (one / other - 1) for one, other in pairs)
-    claimed = "" if bill.claimed_usd is None else f"{bill.claimed_usd:.4f} ({off.usd - bill.usd:.4f})"
+    claimed = _claimed(bill, off.usd - bill.usd)
     cells = [
         provider,
         bill.sender,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import sqlite3
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import orjson
 
 from compressor.engine.protocol import EngineHealth, ScoringEngine
@@ -32,21 +35,38 @@ MASK_KEEPS = 3  # newest long results; the masking papers keep 5 to 10 of far sh
 
 
 class MemoEngine:
-    """An engine that scores each text once a run, however many senders ask, and counts what each of them
-    asked.
+    """An engine that scores each text once, however many senders ask, and counts what each of them asked.
+
+    With a `folder` also once for all runs: scores of an encoder are the same as long as its fingerprint is.
     """
 
-    def __init__(self, inner: ScoringEngine) -> None:
+    def __init__(self, inner: ScoringEngine, folder: Path | None = None) -> None:
         self._inner = inner
         self._memo: dict[str, WordScores] = {}
+        self._disk: sqlite3.Connection | None = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._disk = sqlite3.connect(folder / "scores.sqlite", isolation_level=None)
+            self._disk.execute("create table if not exists scores (name blob primary key, value blob)")
         self.asked_characters = 0
         self.fingerprint, self.device = inner.fingerprint, inner.device
 
     async def score(self, text: str) -> WordScores:
         self.asked_characters += len(text)
         if text not in self._memo:
-            self._memo[text] = await self._inner.score(text)
+            self._memo[text] = await self._stored(text)
         return self._memo[text]
+
+    async def _stored(self, text: str) -> WordScores:
+        if self._disk is None:
+            return await self._inner.score(text)
+        name = blake2b(f"{self.fingerprint}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        found = self._disk.execute("select value from scores where name = ?", (name,)).fetchone()
+        if found is not None:
+            return WordScores(np.frombuffer(found[0], np.uint8), self.fingerprint)
+        scores = await self._inner.score(text)
+        self._disk.execute("insert or replace into scores values (?, ?)", (name, scores.values.tobytes()))
+        return scores
 
     async def rank(self, question: str, passages: Any) -> Any:
         return await self._inner.rank(question, passages)
