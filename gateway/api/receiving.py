@@ -34,7 +34,7 @@ def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
             given = value.decode("latin-1")
             if _REQUEST_ID.fullmatch(given):
                 return given
-    # Unique is enough; the system's own randomness is a system call. Forked workers draw apart (random's seed).
+    # Unique is enough, and the system's own randomness is a system call; forked workers draw apart.
     return f"{random.getrandbits(128):032x}"
 
 

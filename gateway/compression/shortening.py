@@ -155,8 +155,10 @@ class Shortener:
             tokens = self._count(read_conversation(job.request), None, job)
             if tokens < _small_tokens(job):
                 job.watch.lap("count")
-                plan = replace(first, compress=False, reason="below-trigger")
-                return _counted(_untouched(job.request, "skipped", plan, job.watch), tokens)
+                plan = first
+                if first.compress or first.reason != "below-trigger":
+                    plan = replace(first, compress=False, reason="below-trigger")
+                return _untouched(job.request, "skipped", plan, job.watch, tokens)
         past = await self._look_back(job)
         outcome = await self._reformer.reform(job, past)
         return await self._sender.send(job, past, outcome, self._clock())
@@ -192,7 +194,7 @@ class Shortener:
             large = len(job.request.body) > INLINE_CHARACTERS
             tokens = await at_work(large, self._count, conversation, None, job)
         job.watch.lap("count")
-        return _counted(_untouched(job.request, status, plan, job.watch), tokens)
+        return _untouched(job.request, status, plan, job.watch, tokens)
 
     def _count(self, conversation: Conversation, end: int | None, job: Job) -> int:
         """Tokens of a conversation up to and with message `end`, or of all of it."""
@@ -209,10 +211,6 @@ def _small_tokens(job: Job) -> int:
     it.
     """
     return min(job.policy.trigger_tokens, LEAST_CACHED_TOKENS, *([job.limit] if job.limit else []))
-
-
-def _counted(result: Compressed, tokens: int) -> Compressed:
-    return replace(result, tokens_before=tokens, tokens_after=tokens)
 
 
 def _read_and_hash(job: Job, space: str) -> tuple[Conversation, Chain]:
@@ -238,14 +236,16 @@ def _no_plan(reason: str) -> Plan:
     return Plan(compress=False, mode="off", target=0, keep=1.0, reason=reason)
 
 
-def _untouched(request: ParsedRequest, status: Status, plan: Plan, watch: Watch) -> Compressed:
+def _untouched(
+    request: ParsedRequest, status: Status, plan: Plan, watch: Watch, tokens: int = 0
+) -> Compressed:
     return Compressed(
         body=request.body,
         status=status,
         skip_reason=plan.reason,
         plan=plan,
-        tokens_before=0,
-        tokens_after=0,
+        tokens_before=tokens,
+        tokens_after=tokens,
         cache="none",
         overhead_ms=watch.total_ms,
         timings=dict(watch.steps),
