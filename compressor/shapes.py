@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,44 @@ class Span:
 
     start: int
     end: int
+
+
+class Spans(Sequence[Span]):
+    """Many spans in order, held as one array; equal to any sequence of the same spans."""
+
+    __slots__ = ("places",)
+
+    def __init__(self, places: NDArray[np.int64]) -> None:
+        self.places = places  # starts and ends, shape [spans, 2]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Span: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Spans: ...
+
+    def __getitem__(self, index: int | slice) -> Span | Spans:
+        if isinstance(index, slice):
+            return Spans(self.places[index])
+        start, end = self.places[index].tolist()
+        return Span(start, end)
+
+    def __iter__(self) -> Iterator[Span]:
+        return map(Span, self.places[:, 0].tolist(), self.places[:, 1].tolist())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Spans):
+            return np.array_equal(self.places, other.places)
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(self.places.tobytes())
+
+    def __repr__(self) -> str:
+        return f"Spans({self.places.tolist()})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +109,7 @@ class Shortened:
     """One shortened text. `text` is the concatenation of slices of the original, in order."""
 
     text: str
-    kept: tuple[Span, ...]
+    kept: Sequence[Span]
     scores: NDArray[np.uint8]  # one a word of the original
     tokens_before: int  # of `tokenizer`
     tokens_after: int

@@ -121,6 +121,14 @@ def char_table() -> NDArray[np.uint8]:
     return table
 
 
+@lru_cache(maxsize=1)
+def lower_table() -> NDArray[np.bool_]:
+    """Which code points `str.islower` says are lower case, shape [0x110000]."""
+    table = np.zeros(0x110000, bool)
+    table[:0x20000] = [chr(code).islower() for code in range(0x20000)]  # no script with cases lies above
+    return table
+
+
 def codepoints(text: str) -> NDArray[np.uint32]:
     """The code points of `text`, shape [len(text)]; unpaired surrogates come through as they are."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

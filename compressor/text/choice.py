@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import BudgetTooSmall, InvalidBudget, InvalidOption
-from compressor.shapes import DEFAULT_PROTECT, Shortened, Span, WordDecision
+from compressor.shapes import DEFAULT_PROTECT, Shortened, Span, Spans, WordDecision
 from compressor.text.fitting import Scales, fit, order_items
-from compressor.text.passages import Prepared, prepare
+from compressor.text.passages import Prepared, Rendered, prepare
 from compressor.text.protection import REASONS
 from compressor.text.relevance import blend_relevance
-from compressor.text.rendering import as_spans, everything
 from compressor.text.selection import Columns, KeepOrder, Level, Sizes, keep_order, plan_levels
 from compressor.text.tokens import TokenCounter
 
@@ -108,7 +107,7 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
     prepared = job.prepared
     tokens_before = sum(one.tokens for one in prepared)
     if tokens_before <= target:
-        return _results(job, None, [one.tokens for one in prepared], None)
+        return _results(job, [one.untouched() for one in prepared], [one.tokens for one in prepared], None)
     columns = _columns(prepared)
     budget = max(0.0, target - _fixed_cost(prepared))
     asked = columns.relevance is not None
@@ -125,7 +124,7 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
         raise BudgetTooSmall(
             f"what must stay has {total} tokens, {over} more than the budget of {target}", over
         )
-    return _results(job, fitted.keep, fitted.tokens, ordered)
+    return _results(job, scales.rendered(fitted.keep), fitted.tokens, ordered)
 
 
 def _sizes(prepared: Sequence[Prepared], tokens: int) -> Sizes:
@@ -190,24 +189,22 @@ def _relevance(prepared: Sequence[Prepared]) -> NDArray[np.float32] | None:
 
 
 def _results(
-    job: _Job, keep: NDArray[np.bool_] | None, tokens: Sequence[int], ordered: KeepOrder | None
+    job: _Job, rendered: Sequence[Rendered], tokens: Sequence[int], ordered: KeepOrder | None
 ) -> list[Shortened]:
     results = []
     end = 0
-    for one, after, note in zip(job.prepared, tokens, job.notes, strict=True):
+    for one, short, after, note in zip(job.prepared, rendered, tokens, job.notes, strict=True):
         start, end = end, end + len(one.words)
-        mask = np.ones(len(one.words), bool) if keep is None else keep[start:end]
-        kept, slices = (mask, everything(one.text)) if keep is None else one.slices(mask)
-        tiers = np.zeros(len(mask), np.int8) if ordered is None else ordered.tier[start:end]
+        tiers = np.zeros(len(one.words), np.int8) if ordered is None else ordered.tier[start:end]
         results.append(
             Shortened(
-                text=one.render(slices),
-                kept=as_spans(slices),
+                text=short.text,
+                kept=Spans(short.slices),
                 scores=one.passage.scores,
                 tokens_before=one.tokens,
                 tokens_after=after,
                 tokenizer=job.counter.name,
-                decisions=_decisions(one, kept, tiers) if job.explain else (),
+                decisions=_decisions(one, short.kept, tiers) if job.explain else (),
                 note=note,
             )
         )

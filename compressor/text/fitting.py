@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.text.passages import Prepared
+from compressor.text.passages import Prepared, Rendered
 from compressor.text.selection import Columns
 from compressor.text.tokens import TokenCounter
 
@@ -40,6 +40,7 @@ class Scales:
         self._counter = counter
         self._costs = np.concatenate([one.costs for one in prepared])
         self._masks: list[NDArray[np.bool_] | None] = [None] * len(prepared)
+        self._rendered: list[Rendered | None] = [None] * len(prepared)
         self._tokens = [0] * len(prepared)
 
     def estimate(self, keep: NDArray[np.bool_]) -> float:
@@ -57,11 +58,23 @@ class Scales:
                 changed.append(index)
         texts = []
         for index in changed:
-            one, mask = self._prepared[index], keep[self._offsets[index] : self._offsets[index + 1]]
-            texts.append(one.text if len(mask) and bool(mask.all()) else one.render(one.slices(mask)[1]))
+            rendered = self._prepared[index].rendered(keep[self._offsets[index] : self._offsets[index + 1]])
+            self._rendered[index] = rendered
+            texts.append(rendered.text)
         for index, tokens in zip(changed, self._counter.count_many(texts), strict=True):
             self._tokens[index] = tokens
         return list(self._tokens)
+
+    def rendered(self, keep: NDArray[np.bool_]) -> list[Rendered]:
+        """The passages when the words of `keep` stay; those that were weighed like that are there already."""
+        results = []
+        for index, one in enumerate(self._prepared):
+            mask = keep[self._offsets[index] : self._offsets[index + 1]]
+            last, rendered = self._masks[index], self._rendered[index]
+            if last is None or rendered is None or not np.array_equal(mask, last):
+                rendered = one.rendered(mask)
+            results.append(rendered)
+        return results
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ _TRACE = re.compile(
     r"|^[ \t]+from .+:\d+:in ",
     re.MULTILINE,
 )
+# These are found only where lines begin, but for what stands next to one of these marks.
+_DIFF_MARKS, _TRACE_MARKS, _MARKDOWN_MARKS = (), ("Traceback (most recent call last)",), ("](", "**")
 _HTML_HEAD = re.compile(
     r"\s*<(?:!doctype|html|\?xml|(?:head|body|div|table|section|article|svg|rss|feed)\b)", re.IGNORECASE
 )
@@ -63,25 +65,39 @@ def detect_kind(text: str) -> str:
     if len(text) > 200 and _is_base64(text):
         return "base64"
     lines = [line for line in sample.splitlines() if line.strip()]
-    if len(_DIFF.findall(sample)) >= 2 or ("\n+++ " in sample and "\n@@ " in sample):
+    if _matches(_DIFF, sample, _DIFF_MARKS) >= 2 or ("\n+++ " in sample and "\n@@ " in sample):
         return "diff"
-    if _share(_LOG_LINE, lines) >= 0.6 and len(lines) >= 4:
+    if len(lines) >= 4 and _at_least(0.6, _LOG_LINE, lines):
         return "log"
-    traces = len(_TRACE.findall(sample))
+    traces = _matches(_TRACE, sample, _TRACE_MARKS)
     if traces >= 3 and traces * 4 >= len(lines):
         return "stack-trace"
     if _is_html(sample):
         return "html"
     if _is_table(lines):
         return "table"
-    marks = len(_MARKDOWN.findall(sample))
     if _is_code(sample, lines):
         return "code"
+    marks = _matches(_MARKDOWN, sample, _MARKDOWN_MARKS)
     return "markdown" if marks >= 3 and marks * 8 >= len(lines) else "prose"
 
 
-def _share(pattern: re.Pattern[str], lines: list[str]) -> float:
-    return sum(pattern.match(line) is not None for line in lines) / max(1, len(lines))
+def _matches(pattern: re.Pattern[str], sample: str, marks: tuple[str, ...]) -> int:
+    """How often a pattern is found that begins lines, but for places where one of these marks stands."""
+    if any(mark in sample for mark in marks):
+        return len(pattern.findall(sample))
+    return sum(pattern.match(line) is not None for line in sample.split("\n"))
+
+
+def _at_least(share: float, pattern: re.Pattern[str], lines: list[str]) -> bool:
+    """Whether this share of the lines begins like that. Ends as soon as that is decided."""
+    misses = 0
+    for line in lines:
+        if pattern.match(line) is None:
+            misses += 1
+            if (len(lines) - misses) / len(lines) < share:
+                return False
+    return True
 
 
 def _is_json(text: str) -> bool:
@@ -137,9 +153,8 @@ def _is_table(lines: list[str]) -> bool:
 def _is_code(sample: str, lines: list[str]) -> bool:
     if len(lines) < 3 or "```" in sample:
         return False
-    share = _share(CODE_LINE, lines)
     signs = sum(sample.count(sign) for sign in "{}();=<>[]_") / len(sample)
     if signs < 0.02:
         return False
     # Files full of docstrings have fewer lines of code, but begin with some; documentation does not.
-    return share >= 0.5 or (share >= 0.3 and _CODE_HEAD.match(sample) is not None)
+    return _at_least(0.3 if _CODE_HEAD.match(sample) else 0.5, CODE_LINE, lines)

@@ -52,7 +52,9 @@ def code_spans(text: str) -> list[Place]:
 
 
 def _indented_code(text: str) -> list[Place]:
-    spans = []
+    spans: list[Place] = []
+    if not ("\n    " in text or "\n\t" in text or text.startswith(("    ", "\t"))):
+        return spans
     for block in _INDENTED.finditer(text):
         lines = [line for line in block.group().splitlines() if line.strip()]
         coded = sum(CODE_LINE.match(line) is not None or line.lstrip()[:1] in "$>{" for line in lines)

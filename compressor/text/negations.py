@@ -11,6 +11,12 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.text.characters import codepoints
+from compressor.text.words import Words, words_at
+
 _BY_LANGUAGE = {
     "en": "not no never none neither nor nothing nobody nowhere cannot without unless except hardly "
     "aren't arent isn't isnt wasn't weren't don't dont doesn't didn't won't wouldn't can't couldn't "
@@ -42,7 +48,7 @@ _BY_LANGUAGE = {
     "ko": "안 못 아니 아니다 없다",
 }
 NEGATIONS = frozenset(word for words in _BY_LANGUAGE.values() for word in words.split())
-LONGEST = max(map(len, NEGATIONS))
+_LONGEST = max(map(len, NEGATIONS)) + 4  # with the punctuation around it
 # Ends and beginnings that negate a longer word: n't with both apostrophes, French n', Korean stems, Persian.
 _SUFFIXES = ("n't", "n’t")
 _PREFIXES = ("n'", "n’", "نمی", "qu'aucun")
@@ -53,7 +59,12 @@ _UNSPACED = re.compile(
     r"|ない|なかっ|なく|なけれ|ません|なし|ずに|ぬ|まい"
     r"|ไม่|มิ|อย่า|ไร้|ห้าม|ບໍ່|មិន|មិនមែន|ពុំ|不要|မ(?=[\u1000-\u1021])"
 )
-_HAS_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+_UNSPACED_SIGNS = np.asarray(  # what these begin with
+    [ord(sign) for sign in "不没沒無无未勿莫毋否别別非なまずぬไมอหບមពမ"], np.uint32
+)
+_FIRST_UNSPACED, _FIRST_HANGUL, _PERSIAN_N = 0x0E00, 0xAC00, 0x0646
+_VALUED = 0x2200  # scripts with upper and lower case lie below
+_SPREAD = np.uint32(2_654_435_761)
 STRIP = ".,;:!?\"'()[]{}«»“”„‘’*_…¿¡،؛؟।"
 
 
@@ -69,8 +80,87 @@ def is_negation(word: str) -> bool:
     )
 
 
-def unspaced_negations(text: str) -> Iterator[tuple[int, int]]:
+def negation_candidates(words: Words) -> NDArray[np.int64]:
+    """Words that may be negations: all for which `is_negation` holds, up to a length, and a few others.
+
+    Told by a sum over each word's letters, which is that of a negation, or by what only some negations have.
+    """
+    codes = words.codes
+    ascii_only = words.text.isascii()
+    starts, ends = _without_punctuation(words)
+    sums = np.zeros(len(codes) + 1, np.uint16)
+    np.cumsum(_letter_values(codes, ascii_only=ascii_only), dtype=np.uint16, out=sums[1:])
+    found = _sums_of_negations()[sums[ends] - sums[starts]]
+    if not ascii_only:
+        found |= codes[np.minimum(starts, len(codes) - 1)] == _PERSIAN_N
+    found[words_at(words, _telling_places(codes))] = True
+    found &= words.ends - words.starts <= _LONGEST
+    return np.flatnonzero(found)
+
+
+def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
     """Where Chinese, Japanese, Thai, Lao, Khmer and Burmese negations stand, as character spans."""
-    if _HAS_UNSPACED.search(text):
-        for found in _UNSPACED.finditer(text):
+    if words.text.isascii():
+        return
+    places = np.flatnonzero(words.codes >= _FIRST_UNSPACED)
+    places = places[np.isin(words.codes[places], _UNSPACED_SIGNS)]
+    end = 0
+    for place in places.tolist():
+        if place >= end and (found := _UNSPACED.match(words.text, place)) is not None:
+            end = found.end()
             yield found.span()
+
+
+def _without_punctuation(words: Words) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Starts and ends of the words without the signs of `STRIP` around them; longer words as they are."""
+    starts, ends = words.starts.copy(), words.ends.copy()
+    strip = np.zeros(_VALUED, bool)
+    strip[[ord(sign) for sign in STRIP]] = True
+    short = np.flatnonzero(ends - starts <= _LONGEST)
+    for places, step, shift in ((starts, 1, 0), (ends, -1, -1)):
+        at = short
+        while len(at):
+            at = at[starts[at] < ends[at]]
+            at = at[strip[np.minimum(words.codes[places[at] + shift], _VALUED - 1)]]
+            places[at] += step
+    return starts, ends
+
+
+def _telling_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where an apostrophe or a Korean stem stands."""
+    marks = (codes == ord("'")) | (codes == ord("’"))
+    if len(codes) and codes.max() >= _FIRST_HANGUL:
+        for stem in _KOREAN_STEMS:
+            here = codes == ord(stem[0])
+            for step, sign in enumerate(stem[1:], 1):
+                here[:-step] &= codes[step:] == ord(sign)
+                here[-step:] = False
+            marks |= here
+    return np.flatnonzero(marks)
+
+
+def _letter_values(codes: NDArray[np.uint32], *, ascii_only: bool) -> NDArray[np.uint16]:
+    """A number for each letter, the same for upper and lower case."""
+    if ascii_only:
+        return _value_table()[codes]
+    values: NDArray[np.uint16] = np.where(
+        codes < _VALUED, _value_table()[np.minimum(codes, _VALUED - 1)], (codes * _SPREAD).astype(np.uint16)
+    )
+    return values
+
+
+@lru_cache(maxsize=1)
+def _value_table() -> NDArray[np.uint16]:
+    lower = [chr(code).lower() for code in range(_VALUED)]
+    folded = np.asarray([ord(low) if len(low) == 1 else code for code, low in enumerate(lower)], np.uint32)
+    folded[folded == ord("ς")] = ord("σ")  # which of them is written depends on the letter's place
+    return (folded * _SPREAD >> np.uint32(3)).astype(np.uint16)
+
+
+@lru_cache(maxsize=1)
+def _sums_of_negations() -> NDArray[np.bool_]:
+    table = np.zeros(1 << 16, bool)
+    for word in NEGATIONS:
+        values = _letter_values(codepoints(word), ascii_only=False)
+        table[int(values.sum(dtype=np.uint16))] = True
+    return table

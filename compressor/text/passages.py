@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendered:
+    """A shortened text."""
+
+    kept: NDArray[np.bool_]  # the words that really stay, shape [words]
+    slices: NDArray[np.int64]  # of the original, shape [slices, 2]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """All arrays have shape [words]; unit numbers count from 0 in this passage."""
 
@@ -92,8 +101,16 @@ class Prepared:
             return kept, kept_slices(self.spacing, kept)
         return kept, kept_slices(self.spacing, kept, tails, self.tails)
 
-    def render(self, slices: NDArray[np.int64]) -> str:
-        return render(self.text, slices)
+    def untouched(self) -> Rendered:
+        """The text as it is."""
+        return Rendered(np.ones(len(self.words), bool), everything(self.text), self.text)
+
+    def rendered(self, keep: NDArray[np.bool_]) -> Rendered:
+        """The shortened text for a choice of words."""
+        if len(keep) and bool(keep.all()):
+            return self.untouched()
+        kept, slices = self.slices(keep)
+        return Rendered(kept, slices, render(self.words, slices))
 
 
 def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
@@ -166,8 +183,14 @@ def _charge_heads(
         return
     heads = np.bincount(line, costs * sticky)
     candidates = np.flatnonzero(free)
-    order = candidates[np.lexsort((-scores[candidates], line[candidates]))]
-    best = order[np.flatnonzero(np.diff(line[order], prepend=-1))]
+    if not len(candidates):
+        costs[sticky] = 0
+        return
+    lines, values = line[candidates], scores[candidates]
+    begins = np.flatnonzero(np.diff(lines, prepend=-1))
+    highest = np.repeat(np.maximum.reduceat(values, begins), np.diff(begins, append=len(lines)))
+    best = candidates[values == highest]
+    best = best[np.diff(line[best], prepend=-1) > 0]  # the first of equals
     costs[best] += heads[line[best]].astype(np.float32)
     costs[sticky] = 0
 

@@ -7,7 +7,7 @@ it survives by construction.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from compressor.errors import InvalidOption
 from compressor.shapes import PROTECTABLE
-from compressor.text.characters import Char, char_table, codepoints
+from compressor.text.characters import Char
 from compressor.text.markup import code_spans, json_spans, table_spans, tag_spans
-from compressor.text.negations import LONGEST, STRIP, is_negation, unspaced_negations
-from compressor.text.words import Words
+from compressor.text.negations import STRIP, is_negation, negation_candidates, unspaced_negations
+from compressor.text.words import Words, words_at
 
 # Code of a reason in `Protection.codes`; the first reason that fits is the one that is told.
 REASONS = (
@@ -73,7 +73,24 @@ _IDENTIFIER = re.compile(
     r"|[A-Za-z]\d|\d[A-Za-z]"  # hashes, v2beta, abc123
     r"|^[A-Za-z0-9]+(?:-[A-Za-z0-9]+){2,}$|^[A-Za-z][\w.]*:\d+"  # kebab-case-name, host:80
 )
-_SPECIAL = "_/\\@:.#$(=->"
+_LONGEST_UNIT = 16  # characters
+_STRIP_NAME = STRIP.replace("_", "")
+# Signs by ASCII code (127 stands for everything beyond), and which neighbours make a name of a word.
+_LOWER_SIGN, _UPPER_SIGN, _DIGIT_SIGN, _SPECIAL_SIGN, _SIGNS = 1, 2, 3, 4, 5
+_SIGN_TABLE = np.zeros(128, np.uint8)
+_SIGN_TABLE[48:58], _SIGN_TABLE[65:91], _SIGN_TABLE[97:123] = _DIGIT_SIGN, _UPPER_SIGN, _LOWER_SIGN
+_SIGN_TABLE[[ord(sign) for sign in "_/\\@:.#$(=->"]] = _SPECIAL_SIGN
+_CHANGE_TABLE = np.zeros(_SIGNS * _SIGNS, bool)
+for _left, _right in (
+    (_LOWER_SIGN, _UPPER_SIGN),
+    (_LOWER_SIGN, _DIGIT_SIGN),
+    (_UPPER_SIGN, _DIGIT_SIGN),
+    (_DIGIT_SIGN, _LOWER_SIGN),
+    (_DIGIT_SIGN, _UPPER_SIGN),
+):
+    _CHANGE_TABLE[_left * _SIGNS + _right] = True
+_STOPS = np.zeros(128, bool)  # a negation before one of these ends there
+_STOPS[[ord(sign) for sign in ".!?,;:"]] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,81 +155,77 @@ def _mark_ranges(
 
 def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
     """Words with a digit of any script, Chinese numbers of two signs and more, and the unit that follows."""
-    classes = char_table()[codepoints(words.text)]
-    digits = np.concatenate(([0], np.cumsum(classes == Char.DIGIT)))
-    numeric = digits[words.ends] > digits[words.starts]
-    signs = np.concatenate(([0], np.cumsum((classes == Char.HAN_NUMBER) | (classes == Char.HAN_UNIT))))
-    lengths = words.ends - words.starts
-    chinese = classes[words.starts] == Char.HAN_NUMBER
-    numeric |= chinese & (signs[words.ends] - signs[words.starts] >= 2) & (lengths >= 2)
+    classes = words.classes
+    numeric = np.zeros(len(words), bool)
+    numeric[words_at(words, np.flatnonzero(classes == Char.DIGIT))] = True
+    chinese = np.flatnonzero((classes[words.starts] == Char.HAN_NUMBER) & (words.ends - words.starts >= 2))
+    if len(chinese):
+        signs = np.concatenate(([0], np.cumsum((classes == Char.HAN_NUMBER) | (classes == Char.HAN_UNIT))))
+        numeric[chinese[signs[words.ends[chinese]] - signs[words.starts[chinese]] >= 2]] = True
     code = CODE["numbers"]
     codes[numeric] = code
-    text, starts, ends = words.text, words.starts, words.ends
-    for index in np.flatnonzero(numeric[:-1] & ~numeric[1:]) + 1:
-        if text[starts[index] : min(ends[index], starts[index] + 16)].strip(STRIP).lower() in _AFTER_NUMBER:
-            codes[index] = code
-    for index in np.flatnonzero(numeric[1:] & ~numeric[:-1]):
-        if text[starts[index] : min(ends[index], starts[index] + 16)].lower() in _BEFORE_NUMBER:
-            codes[index] = code
+    behind = np.flatnonzero(numeric[:-1] & ~numeric[1:]) + 1
+    units = [word.strip(STRIP).lower() in _AFTER_NUMBER for word in _beginnings(words, behind)]
+    codes[behind[np.asarray(units, bool)]] = code
+    ahead = np.flatnonzero(numeric[1:] & ~numeric[:-1])
+    currencies = [word.lower() in _BEFORE_NUMBER for word in _beginnings(words, ahead)]
+    codes[ahead[np.asarray(currencies, bool)]] = code
+
+
+def _beginnings(words: Words, at: NDArray[np.int64]) -> Iterator[str]:
+    """The first characters of these words."""
+    text = words.text
+    starts = words.starts[at]
+    ends = np.minimum(words.ends[at], starts + _LONGEST_UNIT)
+    return (text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
 
 
 def _protect_names(words: Words, codes: NDArray[np.uint8], protect: frozenset[str]) -> None:
     text = words.text
-    starts, ends = words.starts, words.ends
     urls, identifiers = "urls" in protect, "identifiers" in protect
     known: dict[str, int] = {}
-    for index in _name_candidates(words):
-        word = text[starts[index] : ends[index]]
+    at = _name_candidates(words)
+    found = []
+    for start, end in zip(words.starts[at].tolist(), words.ends[at].tolist(), strict=True):
+        word = text[start:end]
         code = known.get(word)
         if code is None:
-            bare = word[:4096].strip(STRIP.replace("_", ""))
+            bare = word[:4096].strip(_STRIP_NAME)
             code = 0
             if urls and _URL.search(bare):
                 code = CODE["urls"]
             elif identifiers and _IDENTIFIER.search(word[:4096] if word[:1] in "./" else bare or word[:4096]):
                 code = CODE["identifiers"]
             known[word] = code
-        if code:
-            codes[index] = code
+        found.append(code)
+    values = np.asarray(found, np.uint8)
+    codes[at[values > 0]] = values[values > 0]
 
 
-def _name_candidates(words: Words) -> list[int]:
+def _name_candidates(words: Words) -> NDArray[np.int64]:
     """Words with a sign or a change of case inside that ordinary words do not have."""
-    points = codepoints(words.text)
-    ascii_points = np.minimum(points, 127).astype(np.uint8)
-    special = np.zeros(128, bool)
-    special[[ord(sign) for sign in _SPECIAL]] = True
-    digit = np.zeros(128, bool)
-    digit[48:58] = True
-    lower, upper = np.zeros(128, bool), np.zeros(128, bool)
-    lower[97:123] = True
-    upper[65:91] = True
-    marks = special[ascii_points]
-    is_lower, is_upper, is_digit = lower[ascii_points], upper[ascii_points], digit[ascii_points]
-    letter = is_lower | is_upper
-    marks[1:] |= (is_lower[:-1] & is_upper[1:]) | (letter[:-1] & is_digit[1:]) | (is_digit[:-1] & letter[1:])
-    marks[2:] |= is_upper[:-2] & is_upper[1:-1] & is_lower[2:]
+    signs = _SIGN_TABLE[np.minimum(words.codes, 127)]
+    pairs = signs[:-1] * _SIGNS + signs[1:]
+    marks = signs == _SPECIAL_SIGN
+    marks[1:] |= _CHANGE_TABLE[pairs]
+    marks[2:] |= (pairs[:-1] == _UPPER_SIGN * _SIGNS + _UPPER_SIGN) & (signs[2:] == _LOWER_SIGN)
     at = np.flatnonzero(marks)
     index = np.searchsorted(words.starts, at, "right") - 1
     # A sign at the very end is punctuation ("end.", "note:"), unless it closes a call.
-    inside = (index >= 0) & (at < words.ends[index] - 1)
-    result: list[int] = np.unique(index[inside]).tolist()
-    return result
+    index = index[(index >= 0) & (at < words.ends[np.maximum(index, 0)] - 1)]
+    return index[np.diff(index, prepend=-1) > 0]
 
 
 def _protect_negations(words: Words, codes: NDArray[np.uint8]) -> None:
     code = CODE["negations"]
     text = words.text
-    short = np.flatnonzero(words.ends - words.starts <= LONGEST + 4)
-    starts, ends = words.starts[short].tolist(), words.ends[short].tolist()
-    strings = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-    negations = {word for word in set(strings) if is_negation(word)}
-    if negations:
-        for index in short[[word in negations for word in strings]].tolist():
-            codes[index] = code
-            if index + 1 < len(words) and text[words.ends[index] - 1] not in ".!?,;:":
-                codes[index + 1] = code
-    mark_spans(words, codes, unspaced_negations(text), "negations")
+    at = negation_candidates(words)
+    bounds = zip(words.starts[at].tolist(), words.ends[at].tolist(), strict=True)
+    found = at[np.asarray([is_negation(text[start:end]) for start, end in bounds], bool)]
+    codes[found] = code
+    going_on = found[(found + 1 < len(words)) & ~_STOPS[np.minimum(words.codes[words.ends[found] - 1], 127)]]
+    codes[going_on + 1] = code
+    mark_spans(words, codes, unspaced_negations(words), "negations")
 
 
 def _force(words: Words, codes: NDArray[np.uint8], tails: NDArray[np.int32], token: str) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.shapes import Span
-from compressor.text.characters import Char, char_table, codepoints
+from compressor.text.characters import Char
 from compressor.text.words import Words
 
 _NONE = -1
+_PERCENT = ord("%")
+_CARRIAGE_RETURN = 13
 _SPACED_LETTERS = (Char.OTHER, Char.DIGIT, Char.TRAIL)
 
 
@@ -41,7 +42,7 @@ class Spacing:
 
 def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
     """Everything that rendering needs to know about the spaces of a text, computed once."""
-    points = codepoints(words.text)
+    points = words.codes
     breaks = np.flatnonzero(points == 10)
     starts = words.starts
     upto = np.searchsorted(breaks, starts)
@@ -56,21 +57,15 @@ def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
     has_space = gap > 0
     if len(words):
         has_space[0] = False
-    classes = char_table()[points]
-
-    def sticks(at: NDArray[np.int32]) -> NDArray[np.bool_]:
-        found = np.isin(classes[at], _SPACED_LETTERS)
-        letters = [words.text[place].isalnum() or words.text[place] == "%" for place in at[found].tolist()]
-        found[found] = letters
-        return found
-
-    # Only words that touch a neighbour can be glued; most texts have few.
-    touches = np.flatnonzero(~has_space)
     sticks_left, sticks_right = np.zeros(len(words), bool), np.zeros(len(words), bool)
-    near = np.unique(np.concatenate((touches, touches - 1, touches + 1)))
-    near = near[(near >= 0) & (near < len(words))]
-    sticks_left[near] = sticks(starts[near])
-    sticks_right[near] = sticks(words.ends[near] - 1)
+    # Only words that touch a neighbour can be glued; most texts have few.
+    touches = ~has_space
+    if touches[1:].any():
+        touches[:-1] |= ~has_space[1:]
+        touches[1:] |= ~has_space[:-1]
+        near = np.flatnonzero(touches)
+        sticks_left[near] = _sticks(words, starts[near])
+        sticks_right[near] = _sticks(words, words.ends[near] - 1)
     return Spacing(
         words=words,
         lines=np.cumsum(begins_line, dtype=np.int32),
@@ -88,22 +83,32 @@ def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
     )
 
 
+def _sticks(words: Words, at: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which of these places hold a letter or digit of a spaced script."""
+    found = np.isin(words.classes[at], _SPACED_LETTERS)
+    points, which = np.unique(words.codes[at[found]], return_inverse=True)
+    letters = [chr(point).isalnum() or point == _PERCENT for point in points.tolist()]
+    found[found] = np.asarray(letters, bool)[which]
+    return found
+
+
 def _with_carriage_return(points: NDArray[np.uint32], at: NDArray[np.int64]) -> NDArray[np.int32]:
     """Moves each place of a line feed before its carriage return, where there is one."""
     moved = at.copy()
     here = np.flatnonzero(at > 0)
-    returns = points[at[here] - 1] == 13
+    returns = points[at[here] - 1] == _CARRIAGE_RETURN
     moved[here[returns]] -= 1
     return moved.astype(np.int32)
 
 
 def bridge_gaps(spacing: Spacing, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """`keep`, and the words without which two kept ones would run into each other ("PythonJava")."""
-    kept = np.flatnonzero(keep)
-    left, right = kept[:-1], kept[1:]
+    if not spacing.sticks_left.any():
+        return keep
+    begins, ends = _runs(keep, keep)
+    left, right = ends[:-1], begins[1:]
     glued = (
-        (right > left + 1)
-        & (spacing.spaces[left] == spacing.spaces[right])
+        (spacing.spaces[left] == spacing.spaces[right])
         & spacing.sticks_right[left]
         & spacing.sticks_left[right]
     )
@@ -112,6 +117,16 @@ def bridge_gaps(spacing: Spacing, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
     bridged = keep.copy()
     bridged[right[glued] - 1] = True
     return bridge_gaps(spacing, bridged)
+
+
+def _runs(emitted: NDArray[np.bool_], keep: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last words of the runs of words that stay next to each other; dropped ones begin a run."""
+    before = np.zeros(len(emitted), bool)
+    before[1:] = emitted[:-1] & keep[1:]
+    begins = np.flatnonzero(emitted & ~before)
+    behind = np.zeros(len(emitted), bool)
+    behind[:-1] = before[1:]
+    return begins, np.flatnonzero(emitted & ~behind)
 
 
 def kept_slices(
@@ -128,24 +143,23 @@ def kept_slices(
     length = len(words.text)
     if bool(keep.all()):
         return everything(words.text)
-    emitted = keep if tails is None else keep | tails
-    chosen = np.flatnonzero(emitted)
-    if not len(chosen):
+    begins, ends = _runs(keep if tails is None else keep | tails, keep)
+    if not len(begins):
         return np.zeros((0, 2), np.int64)
-    slices = np.zeros((len(chosen), 3, 2), np.int64)
-    slices[:, 2, 0] = words.starts[chosen]
-    slices[:, 2, 1] = words.ends[chosen]
-    _fill_gaps(spacing, chosen, slices)
+    slices = np.zeros((len(begins), 3, 2), np.int64)
+    slices[:, 2, 0] = words.starts[begins]
+    slices[:, 2, 1] = words.ends[ends]
+    _fill_gaps(spacing, begins, ends, slices)
     if tails is not None and tail_starts is not None:
-        cut = ~keep[chosen]
-        slices[cut, 2, 0] = tail_starts[chosen[cut]]
+        cut = ~keep[begins]
+        slices[cut, 2, 0] = tail_starts[begins[cut]]
         slices[cut, :2] = 0  # punctuation goes right behind what stands before it
     flat = slices.reshape(-1, 2)
-    if chosen[-1] == len(words) - 1:
+    if ends[-1] == len(words) - 1:
         flat = np.concatenate((flat, [[words.ends[-1], length]]))
     flat = flat[flat[:, 0] < flat[:, 1]]
     if spacing.all_breaks:
-        flat = _with_all_breaks(words.text, flat)
+        flat = _with_all_breaks(words, flat)
     joined = np.ones(len(flat), bool)
     joined[1:] = flat[1:, 0] != flat[:-1, 1]
     merged = flat[joined]
@@ -153,19 +167,18 @@ def kept_slices(
     return merged
 
 
-def _fill_gaps(spacing: Spacing, chosen: NDArray[np.int64], slices: NDArray[np.int64]) -> None:
-    """Fills the two slices of space that may stand before each chosen word."""
+def _fill_gaps(
+    spacing: Spacing, begins: NDArray[np.int64], ends: NDArray[np.int64], slices: NDArray[np.int64]
+) -> None:
+    """Fills the two slices of space that may stand before each run of words."""
     words = spacing.words
-    left, right = chosen[:-1], chosen[1:]
+    left, right = ends[:-1], begins[1:]
     gap = slices[1:]
-    next_to = right == left + 1
     line_first = spacing.line_first[right]
-    breaks = (spacing.lines[right] > spacing.lines[left]) & ~next_to
-    spaces = (spacing.spaces[right] > spacing.spaces[left]) & ~next_to & ~breaks
-    gap[next_to, 1, 0] = words.ends[left[next_to]]
-    gap[next_to, 1, 1] = words.starts[right[next_to]]
+    breaks = spacing.lines[right] > spacing.lines[left]
+    spaces = (spacing.spaces[right] > spacing.spaces[left]) & ~breaks
     gap[spaces, 1, 0] = spacing.space_before[right[spaces]]
-    gap[spaces, 1, 1] = spacing.space_before[right[spaces]] + 1
+    gap[spaces, 1, 1] = gap[spaces, 1, 0] + 1
     gap[breaks, 1, 0] = spacing.break_at[line_first[breaks]]
     gap[breaks, 1, 1] = words.starts[line_first[breaks]]
     paragraph = breaks & (spacing.paragraphs[right] > spacing.paragraphs[left])
@@ -174,24 +187,24 @@ def _fill_gaps(spacing: Spacing, chosen: NDArray[np.int64], slices: NDArray[np.i
     gap[here, 1, 0] = spacing.two_breaks_at[at[here]]
     earlier = paragraph & (at != line_first)
     gap[earlier, 0, 0] = spacing.first_break[at[earlier]]
-    carriage = _break_lengths(words.text, gap[earlier, 0, 0])
-    gap[earlier, 0, 1] = gap[earlier, 0, 0] + carriage
-    if chosen[0] == 0:
+    gap[earlier, 0, 1] = gap[earlier, 0, 0] + _break_lengths(words, gap[earlier, 0, 0])
+    if begins[0] == 0:
         slices[0, 1] = (0, words.starts[0])
     else:
-        first = int(spacing.line_first[chosen[0]])
+        first = int(spacing.line_first[begins[0]])
         place = int(spacing.break_at[first])
-        indent = place + int(_break_lengths(words.text, np.asarray([place]))[0]) if place >= 0 else 0
+        indent = place + int(_break_lengths(words, np.asarray([place]))[0]) if place >= 0 else 0
         slices[0, 1] = (indent, words.starts[first])
 
 
-def _break_lengths(text: str, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.asarray([2 if text[place] == "\r" else 1 for place in places.tolist()], np.int64)
+def _break_lengths(words: Words, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    lengths: NDArray[np.int64] = np.where(words.codes[places] == _CARRIAGE_RETURN, 2, 1)
+    return lengths
 
 
-def _with_all_breaks(text: str, flat: NDArray[np.int64]) -> NDArray[np.int64]:
+def _with_all_breaks(words: Words, flat: NDArray[np.int64]) -> NDArray[np.int64]:
     """The slices, and every line break that none of them holds."""
-    breaks = np.flatnonzero(codepoints(text) == 10)
+    breaks = np.flatnonzero(words.codes == 10)
     covering = np.searchsorted(flat[:, 0], breaks, "right") - 1
     missing = breaks[(covering < 0) | (flat[covering, 1] <= breaks)]
     together = np.concatenate((flat, np.stack((missing, missing + 1), axis=1)))
@@ -204,11 +217,11 @@ def everything(text: str) -> NDArray[np.int64]:
     return np.asarray([[0, len(text)]] if text else np.zeros((0, 2)), np.int64)
 
 
-def as_spans(slices: NDArray[np.int64]) -> tuple[Span, ...]:
-    """Slices as public spans."""
-    return tuple(map(Span, slices[:, 0].tolist(), slices[:, 1].tolist()))
-
-
-def render(text: str, slices: NDArray[np.int64]) -> str:
+def render(words: Words, slices: NDArray[np.int64]) -> str:
     """The slices of a text, put together."""
-    return "".join([text[start:end] for start, end in slices.tolist()])
+    edges = np.zeros(len(words.codes) + 1, np.int8)
+    edges[slices[:, 0]] = 1
+    edges[slices[:, 1]] = -1  # no slice begins where another ends
+    kept = np.cumsum(edges[:-1], dtype=np.int8).view(bool)
+    text: str = words.codes[kept].tobytes().decode("utf-32-le", "surrogatepass")
+    return text

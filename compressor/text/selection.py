@@ -109,10 +109,25 @@ def keep_order(columns: Columns, budget: float, levels: tuple[Level, ...]) -> Ke
             kept = candidate & chosen[unit]
             rank[kept] = unit_rank[unit[kept]]
         candidate &= chosen[unit]
-    free = np.flatnonzero(columns.free)
-    # lexsort is stable and sorts by the last key first.
-    order = free[np.lexsort((-columns.scores[free], rank[free], tier[free]))]
-    return KeepOrder(order, tier)
+    return KeepOrder(_best_first(np.flatnonzero(columns.free), columns.scores, rank, tier), tier)
+
+
+def _best_first(
+    words: NDArray[np.int64], scores: NDArray[np.float32], rank: NDArray[np.int64], tier: NDArray[np.int8]
+) -> NDArray[np.int64]:
+    """The words by tier, then rank, then falling score, then place."""
+    values, ranks = -scores[words], rank[words]
+    # Stable sorts, the least important key first. Numbers of 16 bits sort ten times as fast as others:
+    # encoders give bytes, and only texts of megabytes have more units.
+    byte_values = values.astype(np.int16)
+    value_key = byte_values if np.array_equal(byte_values, values) else values
+    rank_key = ranks.astype(np.uint16) if int(ranks.max(initial=0)) < 1 << 16 else ranks
+    order = np.arange(len(words))
+    for key in (value_key, rank_key, tier[words]):
+        if key.any():
+            order = order[np.argsort(key[order], kind="stable")]
+    ordered: NDArray[np.int64] = words[order]
+    return ordered
 
 
 def _choose_units(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compressor.text.code_text import check_code, comment_lines
 from compressor.text.html_text import check_html, html_parts
 from compressor.text.json_text import check_json, leaf_interiors
+from compressor.text.line_heads import match_heads
 from compressor.text.line_text import changed_lines, check_diff, log_lines, trace_lines
 from compressor.text.protection import CODE, mark_spans
 from compressor.text.units import Units
@@ -77,11 +78,9 @@ def nothing_wrong(original: str, shortened: str) -> str:
 
 
 def _treat_prose(words: Words, units: Units, plain: Treatment) -> Treatment:
-    text = words.text
-    sticky = np.zeros(len(words), bool)
-    spans = [found.span() for found in _BULLET.finditer(text)]
-    spans += [found.span() for found in _DOCUMENT.finditer(text)]
-    speakers = [found.span() for found in _SPEAKER.finditer(text)]
+    spans = list(match_heads(_BULLET, words, units.heads))
+    spans += match_heads(_DOCUMENT, words, units.heads, "DPS文")
+    speakers = list(match_heads(_SPEAKER, words, units.heads)) if ":" in words.text else []
     if len(speakers) >= _FEWEST_SPEAKERS:
         spans += speakers
     marks = np.zeros(len(words), np.uint8)

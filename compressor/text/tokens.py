@@ -11,6 +11,7 @@ import base64
 import importlib.util
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,9 @@ _PATTERNS = {  # as tiktoken_ext.openai_public has them; there they sit in funct
     ),
 }
 _BREAKS = " \n\t.,;:!?()。，、；：！？"
+# No text is split at it, since it is never allowed. But without any special token tiktoken looks for the
+# empty string, finds it before every character, and takes three times as long.
+_NEVER_SPECIAL = "\U0010ffff\U0010fffe"
 
 
 class TokenCounter(Protocol):
@@ -84,9 +88,7 @@ class TiktokenCounter:
         return self._name
 
     def count(self, text: str) -> int:
-        if len(text) <= PIECE:
-            return len(self._encoding.encode_ordinary(text))
-        return sum(self._lengths(_pieces(text)))
+        return sum(len(ids) for ids in self._ids(_pieces(text)))
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
         if sum(map(len, texts)) < BATCH_CHARACTERS:
@@ -98,28 +100,33 @@ class TiktokenCounter:
             pieces += parts
             owner += [index] * len(parts)
         counts = [0] * len(texts)
-        for index, length in zip(owner, self._lengths(pieces), strict=True):
-            counts[index] += length
+        for index, ids in zip(owner, self._ids(pieces), strict=True):
+            counts[index] += len(ids)
         return counts
 
     def token_starts(self, text: str) -> NDArray[np.int64]:
-        ids = [self._encoding.encode_to_numpy(piece, disallowed_special=()) for piece in _pieces(text)]
-        lengths = self._token_bytes[np.concatenate(ids)] if ids else np.zeros(0, np.int32)
+        lengths = self._token_bytes[np.concatenate(self._ids(_pieces(text)))]
         starts = np.zeros(len(lengths), np.int64)
         np.cumsum(lengths[:-1], out=starts[1:])
         if text.isascii():
             return starts
-        encoded = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+        encoded = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
         character = np.cumsum((encoded & 0xC0) != 0x80, dtype=np.int64) - 1
         return character[np.minimum(starts, len(encoded) - 1)]
 
-    def _lengths(self, pieces: Sequence[str]) -> list[int]:
+    def _ids(self, pieces: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """The tokens of each piece; on several threads when there is much."""
         if len(pieces) > 1 and sum(map(len, pieces)) >= BATCH_CHARACTERS:
-            threads = min(8, os.cpu_count() or 1)
-            return [
-                len(ids) for ids in self._encoding.encode_ordinary_batch(list(pieces), num_threads=threads)
-            ]
-        return [len(self._encoding.encode_ordinary(piece)) for piece in pieces]
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+                return list(threads.map(self._encode, pieces))
+        return [self._encode(piece) for piece in pieces]
+
+    def _encode(self, piece: str) -> NDArray[np.uint32]:
+        try:
+            return self._encoding.encode_to_numpy(piece, disallowed_special=())
+        except UnicodeEncodeError:  # an unpaired surrogate counts as the sign for one
+            piece = piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return self._encoding.encode_to_numpy(piece, disallowed_special=())
 
 
 class HuggingFaceCounter:
@@ -180,13 +187,6 @@ def encoding_of_model(model: str) -> str:
     return encoding if encoding in _FILES else "o200k_base" if encoding.startswith("o200k") else "cl100k_base"
 
 
-def _cached(name: str) -> Any:
-    from huggingface_hub import try_to_load_from_cache  # 0.2 s, and only hub names need it
-
-    try:
-        return try_to_load_from_cache(name, "tokenizer.json")
-    except ValueError:  # not a valid repository name, so no tokenizer of the hub
-        return None
 @lru_cache(maxsize=1024)  # asked at every request
 def has_encoding(model: str) -> bool:
     """Whether `encoding_of_model` knows what the model reads, and does not guess."""
@@ -196,6 +196,13 @@ def has_encoding(model: str) -> bool:
         return False
 
 
+def _cached(name: str) -> Any:
+    from huggingface_hub import try_to_load_from_cache  # 0.2 s, and only hub names need it
+
+    try:
+        return try_to_load_from_cache(name, "tokenizer.json")
+    except ValueError:  # not a valid repository name, so no tokenizer of the hub
+        return None
 
 
 @lru_cache(maxsize=4)
@@ -206,7 +213,12 @@ def _tiktoken_counter(name: str) -> TiktokenCounter:
         ranks[base64.b64decode(token)] = int(rank)
     lengths = np.zeros(max(ranks.values()) + 1, np.int32)
     lengths[list(ranks.values())] = [len(token) for token in ranks]
-    encoding = tiktoken.Encoding(name, pat_str=_PATTERNS[name], mergeable_ranks=ranks, special_tokens={})
+    encoding = tiktoken.Encoding(
+        name,
+        pat_str=_PATTERNS[name],
+        mergeable_ranks=ranks,
+        special_tokens={_NEVER_SPECIAL: len(lengths)},
+    )
     ranks.clear()  # the Rust side has its own; keeping ours costs 28 MB
     return TiktokenCounter(name, encoding, lengths)
 

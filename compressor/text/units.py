@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.shapes import Span
-from compressor.text.characters import Char, char_table, codepoints
+from compressor.text.characters import Char, lower_table
+from compressor.text.line_heads import LineHeads, line_heads, match_heads
 from compressor.text.words import Words, looks_like_json, split_words
 
 # Full stops that end no sentence. Single letters ("J. Smith", "U.S.") are seen by their form.
@@ -29,13 +30,18 @@ _OTHER_ENDS = "。！？｡؟۔।॥።៕။՞"
 _LONGEST_END = 32  # characters at a word's end that are looked at
 _NO, _LIKELY, _SURE = 0, 1, 2
 _CLOSERS = "\"'”’»)]}*_`」』）】》"
-_END_POINTS = np.asarray([ord(mark) for mark in _LATIN_ENDS + _OTHER_ENDS + _CLOSERS], np.uint32)
+_CLOSER, _OTHER_END, _LATIN_END, _STOP = 1, 2, 3, 4  # kinds of signs at a word's end
+_ENDING_OF = np.asarray([_NO, _NO, _SURE, _LIKELY, _LIKELY], np.uint8)
+_LAST_END = max(map(ord, _LATIN_ENDS + _OTHER_ENDS + _CLOSERS)) + 1
+_INNER_SIGNS = np.asarray([ord(sign) for sign in ".(\"'“‘«["], np.uint32)
+_LONGEST_ABBREVIATION = max(map(len, _ABBREVIATIONS))
 _BULLET = re.compile(r"[-*+•–]\s|\(?\d{1,3}[.)]\s|#{1,6}\s|>|\|")
 _DOCUMENT = re.compile(
     r"^[ \t]*(?:(?:Document|Passage|Source|Result|Article|Section|Chapter|文档|文章|资料)\s*\[?#?\d+"
     r"|\[\d{1,3}\]\s|#{1,2}\s|<(?:document|doc|source|passage|article|item|result)\b|[-=*_]{3,}[ \t]*$|\f)",
     re.MULTILINE | re.IGNORECASE,
 )
+_DOCUMENT_SIGNS = "DdPpSsſRrAaCc文资[#<-=*_"  # what a match begins with
 # A line break inside a sentence of hard-wrapped text: long line, lower case (or a comma) on both sides.
 _WRAPPED_LINE = 40
 # Up to this many characters every sentence is ranked with both neighbours (best in the study, three times the
@@ -52,6 +58,7 @@ class Units:
     line: NDArray[np.int32]
     paragraph: NDArray[np.int32]
     document: NDArray[np.int32]
+    heads: LineHeads
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,14 @@ class QuestionUnits:
 
 def split_units(words: Words) -> Units:
     """Sentences, lines, paragraphs and documents of a text, as the unit of each word."""
+    heads = line_heads(words)
     if not len(words):
         none = np.zeros(0, np.int32)
-        return Units(none, none, none, none)
+        return Units(none, none, none, none, heads)
     breaks = _line_breaks(words)
     line_begins = breaks >= 1
     paragraph_begins = breaks >= 2
-    document_begins = _document_begins(words)
+    document_begins = _document_begins(words, heads)
     paragraph_begins |= document_begins
     line_begins |= paragraph_begins
     sentence_begins = (
@@ -83,7 +91,7 @@ def split_units(words: Words) -> Units:
         np.cumsum(begins, dtype=np.int32)
         for begins in (line_begins, paragraph_begins, document_begins, sentence_begins)
     )
-    return Units(sentence, line, paragraph, document)
+    return Units(sentence, line, paragraph, document, heads)
 
 
 def question_units(text: str) -> QuestionUnits:
@@ -117,15 +125,18 @@ def question_spans(words: Words, units: Units) -> list[Span]:
 
 def _line_breaks(words: Words) -> NDArray[np.int32]:
     """How many line breaks stand before each word."""
-    newlines = np.flatnonzero(codepoints(words.text) == 10)
+    newlines = np.flatnonzero(words.codes == 10)
     before = np.searchsorted(newlines, words.starts)
     counts: NDArray[np.int32] = np.diff(before, prepend=0).astype(np.int32)
     return counts
 
 
-def _document_begins(words: Words) -> NDArray[np.bool_]:
+def _document_begins(words: Words, heads: LineHeads) -> NDArray[np.bool_]:
     begins = np.zeros(len(words), bool)
-    places = [found.start() for found in _DOCUMENT.finditer(words.text)]
+    if "\f" in words.text:  # which may stand in a line without words
+        places = [found.start() for found in _DOCUMENT.finditer(words.text)]
+    else:
+        places = [start for start, _ in match_heads(_DOCUMENT, words, heads, _DOCUMENT_SIGNS)]
     at = np.searchsorted(words.starts, places)
     begins[at[at < len(words)]] = True
     return begins
@@ -134,36 +145,66 @@ def _document_begins(words: Words) -> NDArray[np.bool_]:
 def _wrapped(words: Words, line_begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Line breaks of hard-wrapped prose, where a sentence goes on in the next line."""
     wrapped = np.zeros(len(words), bool)
-    text = words.text
     firsts = np.flatnonzero(line_begins)
-    previous = 0
-    for first in firsts.tolist():
-        if first == 0:
-            continue
-        long = words.ends[first - 1] - words.starts[previous] >= _WRAPPED_LINE
-        previous = first
-        last = text[words.ends[first - 1] - 1]
-        begin = words.starts[first]
-        if long and (last.islower() or last in ",-") and text[begin].islower():
-            wrapped[first] = not _BULLET.match(text, begin)
+    firsts = firsts[firsts > 0]
+    long = words.ends[firsts - 1] - words.starts[np.append(0, firsts[:-1])] >= _WRAPPED_LINE
+    last, begin = words.codes[words.ends[firsts - 1] - 1], words.codes[words.starts[firsts]]
+    lower = lower_table()
+    goes_on = (lower[last] | (last == ord(",")) | (last == ord("-"))) & lower[begin]
+    for first in firsts[long & goes_on].tolist():
+        wrapped[first] = not _BULLET.match(words.text, int(words.starts[first]))
     return wrapped
 
 
 def _after_full_stop(words: Words) -> NDArray[np.bool_]:
     """Words that begin a sentence because the word before ends one."""
     text = words.text
-    points = codepoints(text)
     begins = np.zeros(len(words), bool)
-    at = np.flatnonzero(np.isin(points[words.ends[:-1] - 1], _END_POINTS))
+    marks = _end_table()[np.minimum(words.codes[words.ends[:-1] - 1], _LAST_END)]
+    at = np.flatnonzero(marks)
     following = words.starts[at + 1]
-    spaced = (words.ends[at] < following) | (char_table()[points[following]] == Char.HAN)
-    ends = words.ends[at]
-    starts = np.maximum(words.starts[at], ends - _LONGEST_END)
-    rows = zip(at.tolist(), starts.tolist(), ends.tolist(), following.tolist(), spaced.tolist(), strict=True)
-    for index, start, end, after, apart in rows:
-        ending = _ending(text[start:end])
-        begins[index + 1] = ending == _SURE or (ending == _LIKELY and apart and not text[after].islower())
+    after = words.codes[following]
+    apart = (words.ends[at] < following) | (words.classes[following] == Char.HAN)
+    ending = _ENDING_OF[marks[at]]
+    # A closing sign says nothing by itself, and a full stop may belong to an abbreviation.
+    unclear = np.flatnonzero((marks[at] == _CLOSER) | ((marks[at] == _STOP) & ~_long_and_plain(words, at)))
+    ends = words.ends[at[unclear]]
+    starts = np.maximum(words.starts[at[unclear]], ends - _LONGEST_END)
+    ending[unclear] = [
+        _ending(text[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    begins[at + 1] = (ending == _SURE) | ((ending == _LIKELY) & apart & ~lower_table()[after])
     return begins
+
+
+def _long_and_plain(words: Words, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these words, that end with a full stop, are certainly no abbreviations.
+
+    They are nothing else, or longer than any abbreviation; one with a full stop or bracket inside is not
+    looked at here.
+    """
+    starts, ends = words.starts[at], words.ends[at]
+    inner = np.isin(words.codes, _INNER_SIGNS)
+    upto = np.cumsum(inner, dtype=np.int32)
+    plain = upto[ends - 1] - upto[starts] + inner[starts] == 1  # the full stop itself
+    plain_length: NDArray[np.bool_] = (ends - starts == 1) | (
+        plain & (ends - starts > _LONGEST_ABBREVIATION + 1)
+    )
+    return plain_length
+
+
+@lru_cache(maxsize=1)
+def _end_table() -> NDArray[np.uint8]:
+    """What a word's last character says, by code point; the last entry stands for all beyond."""
+    table = np.zeros(_LAST_END + 1, np.uint8)
+    for signs, mark in (
+        (_CLOSERS, _CLOSER),
+        (_OTHER_ENDS, _OTHER_END),
+        (_LATIN_ENDS, _LATIN_END),
+        (".", _STOP),
+    ):
+        table[[ord(sign) for sign in signs]] = mark
+    return table
 
 
 @lru_cache(maxsize=65_536)
@@ -193,7 +234,7 @@ def _escaped_lines(words: Words) -> NDArray[np.bool_]:
     """Words that begin with the escape of a line break, in JSON."""
     begins = np.zeros(len(words), bool)
     if "\\n" in words.text and looks_like_json(words.text):
-        points = codepoints(words.text)
+        points = words.codes
         inner = words.ends - words.starts >= 2
         second = points[np.minimum(words.starts + 1, len(points) - 1)]
         begins = inner & (points[words.starts] == ord("\\")) & (second == ord("n"))

@@ -46,6 +46,8 @@ class Words:
     text: str
     starts: NDArray[np.int32]  # shape [words]
     ends: NDArray[np.int32]  # shape [words]
+    codes: NDArray[np.uint32]  # the text's code points, shape [characters]
+    classes: NDArray[np.uint8]  # what each is for word boundaries, a `Char`, shape [characters]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -60,7 +62,7 @@ def split_words(text: str) -> Words:
     """The words of a text, in time linear in its length. Any string is fine, unpaired surrogates included."""
     if not text:
         empty = np.zeros(0, np.int32)
-        return Words(text, empty, empty)
+        return Words(text, empty, empty, np.zeros(0, np.uint32), np.zeros(0, np.uint8))
     codes = codepoints(text)
     classes = char_table()[codes]
     _join_thousands(codes, classes)
@@ -74,7 +76,15 @@ def split_words(text: str) -> Words:
     stops = np.zeros(len(text) + 1, bool)
     stops[1:-1] = solid[:-1] & (~solid[1:] | cut[1:])
     stops[-1] = solid[-1]
-    return Words(text, np.flatnonzero(begins).astype(np.int32), np.flatnonzero(stops).astype(np.int32))
+    starts, ends = np.flatnonzero(begins).astype(np.int32), np.flatnonzero(stops).astype(np.int32)
+    return Words(text, starts, ends, codes, classes)
+
+
+def words_at(words: Words, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The words that these characters are in, each once, in order."""
+    index = np.searchsorted(words.starts, places, "right") - 1
+    index = index[(index >= 0) & (places < words.ends[np.maximum(index, 0)])]
+    return index[np.diff(index, prepend=-1) > 0]
 
 
 def _cuts(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
