@@ -182,7 +182,7 @@ class Reproduction:
         for entry in self.recipe.passages:
             if entry.name in asked:
                 found.append((self.out / "labelled" / f"asked-{entry.name}.jsonl", entry.share))
-            if imitating and imitating.passages_share:
+            elif imitating and imitating.passages_share:
                 found.append((self._unlabelled(entry), imitating.passages_share))
         return tuple(found)
 
@@ -210,7 +210,8 @@ class Reproduction:
         if source.kind == "highlights":
             return label_highlights(path, source.licence)
         if source.kind == "turns":
-            return label_turns(path, source.licence)
+            everything = label_turns(path, source.licence)
+            return (record for record in everything if not record.question)  # a meeting for each question: vast
         if source.kind == "deletions":
             return label_deletions(path, source.licence)
         label = {"answers": label_answers, "questions": label_for_questions, "summaries": label_summaries}

@@ -126,7 +126,7 @@ class ServiceTeacher:
                 api_base=options.base_url,
                 api_key=options.api_key,
                 timeout=options.timeout_s,
-                num_retries=options.retries,
+                max_retries=options.retries,  # the client's own; litellm's num_retries needs tenacity
             )
             usage = found.usage
             text = found.choices[0].message.content or ""

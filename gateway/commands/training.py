@@ -72,6 +72,7 @@ def distill(
     concurrency: Annotated[int, typer.Option(help="Requests at a time.")] = 8,
     per_minute: Annotated[float | None, typer.Option(help="At most so many requests a minute.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one request.")] = 120.0,
+    batch: Annotated[int, typer.Option(help="Prompts at a time of a Hugging Face folder.")] = 128,
     limit: Annotated[int | None, typer.Option(help="Only the first so many chunks.")] = None,
     yes: Annotated[bool, typer.Option(help="Do not ask after the estimate.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -96,7 +97,7 @@ def distill(
     try:
         tokenizer = any_tokenizer(encoder)
         chunks = list(islice(chunk_documents(read_chunks(documents), tokenizer, chunk_tokens), limit))
-        chosen = teacher_named(teacher, base_url, api_key, (concurrency, per_minute, timeout))
+        chosen = teacher_named(teacher, base_url, api_key, (concurrency, per_minute, timeout), batch)
         cache = ReplyCache(out.with_name(out.name + ".replies"))
         job = Job(chosen, variant, cache, out, lambda what: yes or _approve(what))
         report = run(chunks, job, _console)
@@ -113,12 +114,13 @@ def teacher_named(
     base_url: str | None = None,
     api_key: str | None = None,
     limits: tuple[int, float | None, float] = (8, None, 120.0),
+    batch: int = 128,
 ) -> Teacher:
     """The teacher LLM in a folder, or behind an API. `limits`: requests at a time, a minute, seconds each."""
     from compressor.training.teacher import LocalTeacher, ServiceOptions, ServiceTeacher
 
     if Path(name).is_dir():
-        return LocalTeacher(Path(name))
+        return LocalTeacher(Path(name), batch=batch)
     concurrency, per_minute, timeout = limits
     options = ServiceOptions(name, base_url, api_key, concurrency, per_minute, timeout)
     return ServiceTeacher(options)
