@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["auto", "fp32", "bf16", "fp8", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def _add_norm(  # noqa: PLR0913
     weight = tl.load(scale + at, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(shift + at, mask=inside, other=0.0).to(tl.float32)
     result = centred * tl.rsqrt(variance + epsilon) * weight + bias
-    tl.store(out + row * columns + at, result.to(tl.bfloat16), mask=inside)
+    tl.store(out + row * columns + at, result.to(out.dtype.element_ty), mask=inside)
     if FP8:
         size = tl.maximum(tl.max(tl.abs(tl.where(inside, result, 0.0)), 0) / 448.0, 1e-12)
         tl.store(quantized + row * columns + at, (result / size).to(tl.float8e4nv), mask=inside)
@@ -60,17 +60,18 @@ def _quantize(x, quantized, row_scales, columns, BLOCK: tl.constexpr, GELU: tl.c
     tl.store(row_scales + row, size)
 
 
-def add_norm(
+def add_norm(  # noqa: PLR0913
     x: torch.Tensor,
     residual: torch.Tensor,
     scale: torch.Tensor,
     shift: torch.Tensor,
     epsilon: float,
     fp8: bool,
+    dtype: torch.dtype,
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-    """Layer norm of `x + residual`, [tokens, hidden] bf16; with `fp8` also its row-scaled float8 form."""
+    """Layer norm of `x + residual`, [tokens, hidden] in `dtype`; with `fp8` also row-scaled in float8."""
     rows, columns = x.shape
-    out = torch.empty_like(x)
+    out = torch.empty_like(x, dtype=dtype)
     quantized, scales = _fp8_buffers(x) if fp8 else (out, out)
     block = triton.next_power_of_2(columns)
     _launch(_add_norm, rows, block)(

@@ -52,12 +52,12 @@ def open_model(config: CompressorConfig) -> OpenedModel:
         )
     tokenizer = load_tokenizer(model)
     shape = WindowShape(window, model.margin(window), tokenizer.prefix, tokenizer.suffix)
-    scorer = _open_scorer(model, device, config, (window, shape.margin))
     kind = device.partition(":")[0]
     limits = EngineLimits(
         max_batch_tokens=max(config.max_batch_tokens or _BATCH_TOKENS[kind], window),
         max_waiting_tokens=config.max_waiting_tokens or _WAITING_TOKENS[kind],
     )
+    scorer = _open_scorer(model, device, config, (window, shape.margin), limits.max_batch_tokens)
     return OpenedModel(scorer, tokenizer, shape, limits, model.ranking)
 
 
@@ -150,13 +150,17 @@ def _fast_tokenizer(model: ModelDescription) -> Any:
 
 
 def _open_scorer(
-    model: ModelDescription, device: str, config: CompressorConfig, windowing: tuple[int, int]
+    model: ModelDescription,
+    device: str,
+    config: CompressorConfig,
+    windowing: tuple[int, int],
+    batch_tokens: int,
 ) -> Scorer:
     if _reads_without_torch(model):
         if device == "cpu" and find_spec("openvino") is not None:
             return _open_openvino(model, config, windowing)
         if device != "cpu" and config.precision != "int8":
-            return _open_packed(model, device, config.precision, windowing)
+            return _open_packed(model, device, config.precision, windowing, batch_tokens)
     _require_torch(str(model.folder))
     from compressor.model.transformers_scorer import load_transformers_scorer
 
@@ -176,7 +180,9 @@ def _open_openvino(model: ModelDescription, config: CompressorConfig, windowing:
     )
 
 
-def _open_packed(model: ModelDescription, device: str, precision: str, windowing: tuple[int, int]) -> Scorer:
+def _open_packed(
+    model: ModelDescription, device: str, precision: str, windowing: tuple[int, int], batch_tokens: int
+) -> Scorer:
     import torch
 
     from compressor.model.packed import PackedEncoder
@@ -185,11 +191,19 @@ def _open_packed(model: ModelDescription, device: str, precision: str, windowing
     fp8 = precision == "fp8"
     if fp8 and torch.cuda.get_device_capability(device) < (8, 9):
         raise ModelLoadFailed(f"{device}: no float8 on {torch.cuda.get_device_name(device)}")
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    encoder = PackedEncoder(_read(model), device, dtype, fp8=fp8)
+    dtype = {"fp32": torch.float32, "fp16": torch.float16}.get(precision, torch.bfloat16)
+    with torch.cuda.device(device):
+        encoder = PackedEncoder(_read(model), device, dtype, fp8=fp8)
     named = precision.replace("auto", "bf16")
-    fingerprint = fingerprint_files(model.folder, "packed", named, windowing)
-    return PackedScorer(encoder, keep_label=model.keep_label, device=device, fingerprint=fingerprint)
+    return PackedScorer(
+        encoder,
+        keep_label=model.keep_label,
+        device=device,
+        fingerprint=fingerprint_files(model.folder, "packed 2", named, windowing),
+        # Attention in fp32 goes window by window, as many as there are: nothing that could be captured.
+        graph_tokens=0 if precision == "fp32" else batch_tokens,
+        longest=windowing[0],
+    )
 
 
 def _read(model: ModelDescription) -> EncoderWeights:

@@ -2,71 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compressor.engine.scorer import FIXED_POINT, OutOfDeviceMemory, Running, Scored, Task, Window, pool_plan
+from compressor.engine.scorer import OutOfDeviceMemory, Running, Scored, Task, Window
 from compressor.model.packed import Packed, PackedEncoder
+from compressor.model.padded_pass import BatchPlan, PaddedPass, capture_passes, plan_batch, pool_on_device
 
 
 class PackedScorer:
     """A `Scorer`. One copy to the device and one back a batch; `launch` returns while the device works.
 
-    Products of different numbers of rows may differ in a last bit, so a word's byte may differ by one between
-    two batches (how often: `benchmarks/results/compressor-h200.md`).
+    Passes of up to `graph_tokens` tokens over windows of up to `longest` replay a CUDA graph of the next
+    larger size; 0 for none. Products of different numbers of rows may differ in a last bit, so a word's byte
+    may differ by one between two batches (how often: `benchmarks/results/compressor-h200.md`).
     """
 
-    def __init__(self, encoder: PackedEncoder, *, keep_label: int, device: str, fingerprint: str) -> None:
+    def __init__(
+        self,
+        encoder: PackedEncoder,
+        *,
+        keep_label: int,
+        device: str,
+        fingerprint: str,
+        graph_tokens: int = 0,
+        longest: int = 0,
+    ) -> None:
         self.fingerprint = fingerprint
         self.device = device
         self._encoder = encoder
         self._keep = keep_label
+        self._passes: list[PaddedPass] = []
+        if graph_tokens:
+            with self._on_device():
+                self._passes = capture_passes(
+                    encoder, keep_label, device, most_tokens=graph_tokens, longest=longest
+                )
+
+    @property
+    def graph_sizes(self) -> tuple[int, ...]:
+        """Tokens of the passes that are replayed."""
+        return tuple(one.size.tokens for one in self._passes)
 
     def launch(self, windows: Sequence[Window], task: Task) -> Running:
         """Queues the batch on the device."""
         try:
-            with torch.inference_mode():
-                return self._launch(windows, task)
+            with self._on_device():
+                return self._launch(plan_batch(windows), task)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             raise OutOfDeviceMemory from None
 
     def close(self) -> None:
         """Frees the weights."""
+        self._passes.clear()
         del self._encoder
         if self.device != "cpu":
             torch.cuda.empty_cache()
 
-    def _launch(self, windows: Sequence[Window], task: Task) -> Running:
-        sizes = np.array([window.ids.size for window in windows])
-        bounds = np.concatenate([[0], np.cumsum(sizes)])
-        total = int(bounds[-1])
-        positions = np.arange(total) - np.repeat(bounds[:-1], sizes)
-        owners = np.repeat(np.arange(len(windows)), sizes)
-        pairs, words, slots = pool_plan(windows)
-        parts = [np.concatenate([window.ids for window in windows]), positions, owners, bounds, pairs, words]
-        ids, positions_, owners_, bounds_, pairs_, words_ = self._send(parts)
-        batch = Packed(ids, positions_, bounds_, int(sizes.max()))
-        states = self._encoder.states(batch)
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Kernels, events and graphs go to torch's current device, which is each thread's own."""
+        with torch.inference_mode():
+            if self.device == "cpu":
+                yield
+            else:
+                with torch.cuda.device(self.device):
+                    yield
+
+    def _launch(self, plan: BatchPlan, task: Task) -> Running:
+        fitting = (one for one in self._passes if one.size.holds(plan))
+        if task == "score" and (padded := next(fitting, None)) is not None:
+            staged = self._staged(sum(padded.size.parts))
+            padded.size.write(plan, staged.numpy())
+            head = padded.size.failed
+            return PackedBatch(self._fetch(padded.run(staged)[: head + plan.words]), plan.windows, head)
+        parts: list[NDArray[np.integer]] = [plan.ids, plan.positions, plan.owners, plan.bounds]
+        ids, positions, owners, bounds, pairs, slots = self._send([*parts, plan.pairs, plan.slots])
+        states = self._encoder.states(Packed(ids, positions, bounds, plan.longest))
         if task == "embed":
-            means = torch.segment_reduce(states.float(), "mean", offsets=bounds_.long(), axis=0)
-            return PackedBatch(self._fetch(torch.nn.functional.normalize(means, dim=1)), 0)
+            means = torch.segment_reduce(states, "mean", offsets=bounds.long(), axis=0)
+            return PackedBatch(self._fetch(torch.nn.functional.normalize(means, dim=1)), 0, 0)
         probabilities = self._encoder.keep_probabilities(states, self._keep)
-        values, failed = pool_on_device(
-            probabilities, (pairs_, words_, int(slots[-1])), (owners_, len(windows))
-        )
-        return PackedBatch(self._fetch(torch.cat([values, failed])), len(windows))
+        found = pool_on_device(probabilities, (pairs, slots, plan.words), (owners, plan.windows))
+        return PackedBatch(self._fetch(found), plan.windows, plan.windows)
 
     def _send(self, parts: Sequence[NDArray[np.integer]]) -> Sequence[torch.Tensor]:
         """All arrays to the device in one copy, int32."""
-        host = torch.from_numpy(np.concatenate(parts).astype(np.int32))
-        if self.device != "cpu":
-            host = host.pin_memory()
-        return torch.split(host.to(self.device, non_blocking=True), [part.size for part in parts])
+        sizes = [part.size for part in parts]
+        host = self._staged(sum(sizes))
+        np.concatenate(parts, out=host.numpy(), casting="same_kind")
+        return torch.split(host.to(self.device, non_blocking=True), sizes)
+
+    def _staged(self, size: int) -> torch.Tensor:
+        """Host memory that the device reads by itself; torch takes it back when the copy is done."""
+        return torch.empty(size, dtype=torch.int32, pin_memory=self.device != "cpu")
 
     def _fetch(self, result: torch.Tensor) -> _Fetched:
         """Starts the copy back."""
@@ -96,35 +131,13 @@ class PackedBatch:
 
     fetched: _Fetched
     windows: int
+    head: int  # bytes before the words'
 
     def scores(self) -> Scored:
         """Waits for the copy."""
         found: NDArray[np.uint8] = self.fetched.wait().numpy()
-        words = found.size - self.windows
-        return Scored(found[:words], found[words:].astype(np.bool_))
+        return Scored(found[self.head :], found[: self.windows].astype(np.bool_))
 
     def embeddings(self) -> NDArray[np.float32]:
         """One unit vector a window."""
         return np.asarray(self.fetched.wait().numpy(), np.float32)
-
-
-def pool_on_device(
-    probabilities: torch.Tensor,
-    pairs: tuple[torch.Tensor, torch.Tensor, int],
-    owners: tuple[torch.Tensor, int],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `pool_words`, bit for bit: bytes [words] and, uint8, whether each window failed [windows].
-
-    `pairs` are token positions, word slots, and how many slots there are; `owners` each token's window, and
-    how many windows there are. Whole-number sums come out the same in any order of adding.
-    """
-    tokens, slots, count = pairs
-    owner, windows = owners
-    finite = probabilities.isfinite()
-    fixed = (torch.where(finite, probabilities, 0.0).double() * FIXED_POINT).round().long()
-    zeros = torch.zeros(count, dtype=torch.int64, device=probabilities.device)
-    sums = zeros.index_add(0, slots, fixed[tokens])
-    sizes = zeros.index_add(0, slots, torch.ones_like(slots, dtype=torch.int64))
-    values = (255.0 * sums / (FIXED_POINT * sizes.clamp(min=1)).double()).round().to(torch.uint8)
-    bad = torch.zeros(windows, dtype=torch.int64, device=probabilities.device)
-    return values, bad.index_add(0, owner, (~finite).long()).clamp(max=1).to(torch.uint8)

@@ -15,7 +15,7 @@ from compressor.engine.scorer import OutOfDeviceMemory, Running, Scored, Task, W
 from compressor.errors import ModelLoadFailed
 from compressor.model.description import ModelDescription
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_classifier(model: ModelDescription, dtype: torch.dtype) -> Any:

@@ -1,4 +1,4 @@
-"""`terse compressor serve`: the encoder as a process of its own."""
+"""`terse compressor serve`: the encoder as a process of its own; `deploy` is in fleet.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from compressor.config import CompressorConfig, Precision
 from compressor.errors import ModelLoadFailed
+from gateway.commands import fleet
 
 REFUSED = 1
 _SWITCH_SECONDS = 0.0005
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Adds `compressor` with its sub-commands."""
     commands = typer.Typer(no_args_is_help=True)
     commands.command(epilog=_EXAMPLE)(serve)
+    commands.command(epilog=fleet.EXAMPLE)(fleet.deploy)
     commands.callback(epilog=_EXAMPLE)(_group)
     app.add_typer(commands, name="compressor")
 
@@ -37,7 +39,7 @@ def serve(
         str, typer.Option(help="default, a folder, or a hub model that is on this disk.")
     ] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto, fp32, bf16, fp8 or int8.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto, fp32, bf16, fp16, fp8 or int8.")] = "auto",
     window: Annotated[int | None, typer.Option(help="Encoder tokens of one window.")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Encoder tokens of one pass.")] = None,
     waiting_tokens: Annotated[

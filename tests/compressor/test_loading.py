@@ -95,6 +95,11 @@ def test_three_runtimes_agree(family: str, tmp_path: Path) -> None:
     assert len(set(expected.tolist())) > 20
     assert np.abs(run(model).astype(int) - expected).max() <= 1
     assert np.abs(run(model, ours).astype(int) - expected).max() <= 1
+    options: dict[str, Any] = {"keep_label": 1, "device": "cpu", "fingerprint": ""}
+    padded = PackedScorer(packed, graph_tokens=2048, longest=model.shape.tokens, **options)
+    assert padded.graph_sizes == (256, 512, 1024, 2048)
+    for text in (TEXT, TEXT[:40], TEXT[:400], TEXT * 20):
+        assert np.array_equal(run(model, padded, text), run(model, ours, text))
 
 
 def test_half_precision_changes_few_decisions(tmp_path: Path) -> None:
