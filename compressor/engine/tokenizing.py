@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -34,6 +34,7 @@ class TokenizedText:
     ids: NDArray[np.int32]
     starts: NDArray[np.int32]
     ends: NDArray[np.int32]
+    last: bool = False  # nothing of the text follows
 
 
 class TextTokenizer:
@@ -59,7 +60,7 @@ class TextTokenizer:
         bounds = [0, *range(FIRST_SLAB, len(spans), SLAB), len(spans)]
         for start, end in pairwise(bounds):
             if end > start:
-                yield self._tokenize_slab(text, spans[start:end])
+                yield replace(self._tokenize_slab(text, spans[start:end]), last=end == len(spans))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without places or special tokens. Raises InvalidText."""

@@ -105,13 +105,13 @@ def plan_windows(
 ) -> Iterator[list[Window]]:
     """The windows of a text, as many at a time as each slab of its tokens completes."""
     planner = WindowPlanner(codes, words, shape)
-    waiting: TokenizedText | None = None
+    ended = False
     for slab in tokens:
-        if waiting is not None:
-            yield planner.add(waiting)
-        waiting = slab
-    if waiting is not None:
-        yield planner.add(waiting, last=True)
+        ended = slab.last
+        yield planner.add(slab, last=ended)
+    if not ended:
+        none = np.zeros(0, np.int32)
+        yield planner.add(TokenizedText(none, none, none), last=True)
 
 
 def token_words(words: Words, tokens: TokenizedText) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
