@@ -117,8 +117,10 @@ class TiktokenCounter:
     def _ids(self, pieces: Sequence[str]) -> list[NDArray[np.uint32]]:
         """The tokens of each piece; on several threads when there is much."""
         if len(pieces) > 1 and sum(map(len, pieces)) >= BATCH_CHARACTERS:
+            different = dict.fromkeys(pieces)  # megabytes of one sign are one piece, many times
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-                return list(threads.map(self._encode, pieces))
+                known = dict(zip(different, threads.map(self._encode, different), strict=True))
+            return [known[piece] for piece in pieces]
         return [self._encode(piece) for piece in pieces]
 
     def _encode(self, piece: str) -> NDArray[np.uint32]:

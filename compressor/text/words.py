@@ -145,9 +145,8 @@ def _cut_table() -> NDArray[np.bool_]:
 def _join_thousands(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> None:
     """Makes a no-break space between two digits part of the number."""
     for code in _NO_BREAK_SPACES:
-        for at in np.flatnonzero(codes[1:-1] == code) + 1:
-            if classes[at - 1] == Char.DIGIT and classes[at + 1] == Char.DIGIT:
-                classes[at] = Char.OTHER
+        at = np.flatnonzero(codes[1:-1] == code) + 1
+        classes[at[(classes[at - 1] == Char.DIGIT) & (classes[at + 1] == Char.DIGIT)]] = Char.OTHER
 
 
 def _keep_urls_whole(text: str, cut: NDArray[np.bool_]) -> None:
