@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -59,20 +60,30 @@ copied from the text.
 
 Text:
 """
+# A model of a billion parameters keeps to the form only when it has seen it.
+_ASK_SHOTS = (
+    (
+        _SPOKEN,
+        "Which version? || 2.3\nTo which day? || Thursday, March 14\nWhat is failing? || the payment tests",
+    ),
+    (
+        _KOREAN,
+        "도서관은 언제 처음 문을 열었는가? || 1962년\n도서관의 책은 몇 권인가? || 약 30만 권",
+    ),
+)
 
 
 def prompt_for(variant: Variant, text: str) -> list[Message]:
     """The messages that ask a chat model for one chunk."""
-    if variant == "ask":
-        return [{"role": "system", "content": _ASK_SYSTEM}, {"role": "user", "content": _ASK + text}]
-    messages = [{"role": "system", "content": _DELETE_SYSTEM}]
-    if variant == "delete-few-shot":
-        for original, shortened in _SHOTS:
-            messages += [
-                {"role": "user", "content": _DELETE + original},
-                {"role": "assistant", "content": shortened},
-            ]
-    return [*messages, {"role": "user", "content": _DELETE + text}]
+    system, told, shots = {
+        "delete": (_DELETE_SYSTEM, _DELETE, ()),
+        "delete-few-shot": (_DELETE_SYSTEM, _DELETE, _SHOTS),
+        "ask": (_ASK_SYSTEM, _ASK, _ASK_SHOTS),
+    }[variant]
+    messages = [{"role": "system", "content": system}]
+    for original, reply in shots:
+        messages += [{"role": "user", "content": told + original}, {"role": "assistant", "content": reply}]
+    return [*messages, {"role": "user", "content": told + text}]
 
 
 _REFUSALS = (
@@ -99,13 +110,16 @@ def why_useless(original: str, reply: str) -> str:
     return "longer" if len(bare) > _LONGEST * len(original.strip()) + 1 else ""
 
 
+_NUMBERING = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])?\s*(?:\*\*)?(?:Q(?:uestion)?\s*\d*:)?\s*")
+
+
 def questions_in(chunk: Chunk, reply: str, on_useless: Callable[[str], None]) -> Iterator[Answerable]:
     """The question-and-answer pairs of a reply whose answers stand in the text; reasons for the others are
     told.
     """
     for number, line in enumerate(filter(str.strip, reply.splitlines())):
         question, separator, answer = line.partition("||")
-        question, answer = question.strip(" -*0123456789.)"), answer.strip().strip("\"'").rstrip(".")
+        question, answer = _NUMBERING.sub("", question).strip(), answer.strip(" |\"'").rstrip(".。")
         if not separator or not question or not answer:
             on_useless("no question || answer line")
         elif not answer_spans(chunk.text, answer):

@@ -211,7 +211,9 @@ class Reproduction:
             return label_highlights(path, source.licence)
         if source.kind == "turns":
             everything = label_turns(path, source.licence)
-            return (record for record in everything if not record.question)  # a meeting for each question: vast
+            return (
+                record for record in everything if not record.question
+            )  # a meeting for each question: vast
         if source.kind == "deletions":
             return label_deletions(path, source.licence)
         label = {"answers": label_answers, "questions": label_for_questions, "summaries": label_summaries}
