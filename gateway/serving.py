@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,12 +22,13 @@ from granian.server.mp import MPServer
 from gateway.config import Config
 from gateway.parenthood import end_with_parent
 from gateway.settings import Settings, set_environment
+from gateway.shared_compressor import SharedCompressor
+from gateway.telemetry import configure_logs, count_restart
 
 _BACKLOG = 2048
 # A request may need two descriptors: the client's connection and the upstream's. Some stay for the rest.
 _SPARE_DESCRIPTORS = 512
 _MOST_DESCRIPTORS = 1 << 18  # where the hard limit is in the millions, tables of that size cost memory
-_COMPRESSOR_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ def serve(config: Config, settings: Settings, options: ServeOptions) -> None:
     with ExitStack() as stack:
         metrics_directory = ""
         if options.workers > 1:
+            configure_logs(settings.log_level)
             metrics_directory = stack.enter_context(_shared_metrics())
             if not config.compressor.url:
                 config = stack.enter_context(_one_compressor(config))
@@ -98,7 +99,6 @@ def _load_app(config: Config, settings: Settings, metrics_directory: str) -> Any
     """Runs in the worker process."""
     end_with_parent()
     from gateway.app import create_app
-    from gateway.telemetry import configure_logs
 
     configure_logs(settings.log_level)
     return create_app(config, settings, metrics_directory=metrics_directory)
@@ -123,15 +123,12 @@ def _one_compressor(config: Config) -> Iterator[Config]:
     settings = config.compressor
     command = [sys.executable, "-m", "gateway", "compressor", "serve", "--socket", str(socket)]
     command += ["--model", settings.model, "--device", settings.device]
-    process = subprocess.Popen(command, preexec_fn=end_with_parent)
+    shared = SharedCompressor(command, socket, restarted=count_restart)
+    shared.start()
     try:
         yield replace(config, compressor=replace(settings, url=f"unix://{socket}"))
     finally:
-        process.terminate()
-        try:
-            process.wait(_COMPRESSOR_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        shared.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

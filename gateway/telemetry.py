@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -215,6 +216,19 @@ def _count(to: _Children, group: Sequence[Ended]) -> None:
     for counter, amount in sums:
         if counter is not None and amount:
             counter.inc(amount)
+
+
+@lru_cache(maxsize=1)
+def _restarts() -> Counter:
+    from prometheus_client import CollectorRegistry, Counter
+
+    text = "Times that the compressor process shared by several workers was started again"
+    return Counter("terse_compressor_restarts_total", text, registry=CollectorRegistry())
+
+
+def count_restart() -> None:
+    """Counts a new start of the compressor that the workers share, on the metrics page that they share."""
+    _restarts().inc()
 
 
 def render_metrics(metrics: Metrics, shared_directory: str) -> tuple[bytes, str]:

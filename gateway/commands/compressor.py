@@ -108,7 +108,9 @@ def _load_app(config: CompressorConfig) -> Any:
     """Runs in the worker process, which thereby owns the device."""
     from compressor.startup import open_engine
     from gateway.compression.compressor_server import create_compressor_app
+    from gateway.parenthood import end_with_parent
 
+    end_with_parent()
     # The tokenising threads and the encoder's thread take turns; Python's default of 5 ms a turn is longer
     # than the whole pass over a prompt on a GPU.
     sys.setswitchinterval(_SWITCH_SECONDS)

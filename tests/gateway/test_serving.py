@@ -130,6 +130,39 @@ def test_two_workers_share_one_compressor_and_one_metrics_page(
     assert "any" not in [word.strip('",:') for word in log.split()]
 
 
+def compressor_of(server: int) -> int:
+    """The process id of a server's compressor."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == server and b"compressor" in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+        except (OSError, ValueError):
+            continue  # it ended while we looked
+    raise AssertionError("the server has no compressor")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_a_compressor_that_is_killed_is_started_again(tmp_path: Path, upstream: FakeUpstream) -> None:
+    yaml = (YAML % upstream.url).replace('mode: "off"', "mode: on")
+
+    def ask(what: str) -> str:
+        asked = chat_bodies.body(chat_bodies.rag(f"When is {what} due?"))
+        reply = httpx.post(url + "/v1/chat/completions", content=asked, timeout=30)
+        assert reply.status_code == 200
+        return reply.headers["x-terse-compression"]
+
+    with terse_serve(tmp_path, yaml, "--workers", "2") as (process, url):
+        wait_for(lambda: httpx.get(url + "/health/readiness", timeout=5).status_code == 200, 120)
+        killed = compressor_of(process.pid)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: ask(f"part {time.monotonic()}") != "applied", 30)  # meanwhile originals go out
+        wait_for(lambda: ask(f"part {time.monotonic()}") == "applied", 120)
+        assert compressor_of(process.pid) != killed
+        assert "terse_compressor_restarts_total 1.0" in httpx.get(url + "/metrics", timeout=10).text
+    assert "the compressor ended with code -9; it is started again" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "yaml", "code", "said"),
     [
