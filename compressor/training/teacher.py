@@ -150,7 +150,7 @@ class LocalTeacher:
     """A causal LM from a Hugging Face folder, in batches on this machine's GPU (or CPU)."""
 
     def __init__(
-        self, folder: Path, device: str = "auto", batch: int = 128, most_new_tokens: int = 384
+        self, folder: Path, device: str = "auto", batch: int = 128, most_new_tokens: int = 320
     ) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -172,7 +172,7 @@ class LocalTeacher:
 
     @property
     def at_once(self) -> int:
-        return self._batch * 8
+        return self._batch * 2  # replies are written down by the group
 
     def replies(self, prompts: Sequence[list[Message]]) -> list[Reply]:
         """Greedy replies; prompts of like length share a batch."""

@@ -38,6 +38,7 @@ def reproduce(
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="Of a local or compatible server.")] = None,
     api_key: Annotated[str | None, typer.Option(help="Else the service's own environment variable.")] = None,
+    batch: Annotated[int, typer.Option(help="Prompts at a time of a Hugging Face folder.")] = 128,
     until: Annotated[
         str, typer.Option(help="Stop behind: passages, asked, labelled, large, small, encoder.")
     ] = "encoder",
@@ -53,7 +54,7 @@ def reproduce(
     set_environment(OFFLINE)
     try:
         found = read_recipe(recipe or DEFAULT)
-        chosen = teacher_named(teacher, base_url, api_key) if teacher else None
+        chosen = teacher_named(teacher, base_url, api_key, batch=batch) if teacher else None
         done = Reproduction(found, Inputs(data, base, out, chosen, device), _console).run(until)
     except (CompressorError, OSError) as error:
         raise failed(error) from None
