@@ -17,9 +17,10 @@ from compressor.engine.protocol import ScoringEngine
 from compressor.errors import InvalidOption
 from compressor.event_loop import LoopThread
 from compressor.options import CompressOptions, budget_of, check_options, check_text, tokens_of_share
-from compressor.shapes import DEFAULT_PROTECT, Shortened, ShortenedMessages
+from compressor.shapes import DEFAULT_PROTECT, Shortened, ShortenedMessages, Span
 from compressor.tagged import ShortenedJson, cut_tagged, has_tags, join_sections, plan_json
 from compressor.text.choice import Passage, shorten_passages
+from compressor.text.passages import outline
 from compressor.text.tokens import TokenCounter, counter_for
 from compressor.text.units import question_units
 from compressor.text.words import split_words
@@ -153,8 +154,7 @@ class Compressor:
         counter = self._counter(options)
         if has_tags(text):
             return await self._compress_tagged(text, options, counter)
-        passage = await self._passage(text, options)
-        tokens = await asyncio.to_thread(counter.count, text)
+        passage, tokens = await self._passage(text, options, counter)
         goal = target if target is not None else tokens_of_share(keep, tokens)
         shortened = (await _shorten([passage], goal, counter, options))[0]
         if target is None and text.strip() and not shortened.text:
@@ -171,11 +171,11 @@ class Compressor:
         keep, target = budget_of(options)
         sections = cut_tagged(text)
         bodies = [text[section.span.start : section.span.end] for section in sections]
-        passages = await asyncio.gather(*(self._passage(body, options) for body in bodies))
-        sizes = counter.count_many(bodies)
+        measured = await asyncio.gather(*(self._passage(body, options, counter) for body in bodies))
+        sizes = [size for _, size in measured]
         results: dict[int, Shortened] = {}
         shared = []
-        for index, (section, passage, size) in enumerate(zip(sections, passages, sizes, strict=True)):
+        for index, (section, (passage, size)) in enumerate(zip(sections, measured, strict=True)):
             rate = section.rate if section.compress else 1.0
             if rate is None:
                 shared.append(index)
@@ -185,7 +185,7 @@ class Compressor:
         goal = tokens_of_share(keep, sum(sizes[index] for index in shared))
         if target is not None:
             goal = max(0, target - sum(one.tokens_after for one in results.values()))
-        common = await _shorten([passages[index] for index in shared], goal, counter, options)
+        common = await _shorten([measured[index][0] for index in shared], goal, counter, options)
         results.update(zip(shared, common, strict=True))
         return join_sections(sections, [results[index] for index in range(len(sections))], counter)
 
@@ -199,12 +199,11 @@ class Compressor:
         parts = take_apart(messages, counter)
         for part in parts:
             check_text(part.text)
-        passages = await asyncio.gather(*(self._part_passage(part, options) for part in parts))
-        sizes = await asyncio.to_thread(counter.count_many, [part.text for part in parts])
-        whole = sum(size for part, size in zip(parts, sizes, strict=True) if part.whole)
-        free = sum(sizes) - whole
+        measured = await asyncio.gather(*(self._part_passage(part, options, counter) for part in parts))
+        whole = sum(size for part, (_, size) in zip(parts, measured, strict=True) if part.whole)
+        free = sum(size for _, size in measured) - whole
         goal = target if target is not None else whole + tokens_of_share(keep, free)
-        shortened = await _shorten(passages, goal, counter, options)
+        shortened = await _shorten([passage for passage, _ in measured], goal, counter, options)
         return ShortenedMessages(
             messages=put_back(messages, parts, [one.text for one in shortened]),
             parts=tuple(shortened),
@@ -220,37 +219,45 @@ class Compressor:
         keep, _ = budget_of(options)
         counter = self._counter(options)
         plan = plan_json(data, config, keep)
-        passages = await asyncio.gather(*(self._passage(leaf.text, options) for leaf in plan.leaves))
-        sizes = counter.count_many([leaf.text for leaf in plan.leaves])
+        measured = await asyncio.gather(*(self._passage(leaf.text, options, counter) for leaf in plan.leaves))
         shortened = []
-        for leaf, passage, size in zip(plan.leaves, passages, sizes, strict=True):
+        for leaf, (passage, size) in zip(plan.leaves, measured, strict=True):
             goal = tokens_of_share(leaf.rate, size)
             shortened += await _shorten([replace(passage, whole=leaf.rate >= 1)], goal, counter, options)
         return plan.result(shortened, counter)
 
-    async def _part_passage(self, part: Part, options: CompressOptions) -> Passage:
+    async def _part_passage(
+        self, part: Part, options: CompressOptions, counter: TokenCounter
+    ) -> tuple[Passage, int]:
         if part.whole:
-            return Passage(part.text, np.zeros(len(split_words(part.text)), np.uint8), whole=True)
-        return replace(await self._passage(part.text, options), stay=part.stay)
+            words = await asyncio.to_thread(split_words, part.text)
+            passage = Passage(part.text, np.zeros(len(words), np.uint8), whole=True)
+            return await _outlined(passage, counter)
+        return await self._passage(part.text, options, counter, part.stay)
 
-    async def _passage(self, text: str, options: CompressOptions) -> Passage:
-        """A text with its scores, and its relevance when there is a question."""
+    async def _passage(
+        self, text: str, options: CompressOptions, counter: TokenCounter, stay: tuple[Span, ...] = ()
+    ) -> tuple[Passage, int]:
+        """A text with its scores, and its relevance when there is a question; and how many tokens it has."""
         question = options.get("question")
         protect = options.get("protect")
-        scores, relevance = np.zeros(0, np.uint8), None
-        if text.strip():
-            scores = (await self._engine.score(text)).values
-            if question:
-                relevance = await self._rank(question, text)
-        return Passage(
+        bare = Passage(
             text=text,
-            scores=scores,
+            scores=np.zeros(0, np.uint8),
             protect=frozenset(DEFAULT_PROTECT if protect is None else protect),
             force_tokens=tuple(options.get("force_tokens") or ()),
-            relevance=relevance,
             question=question or "",
             kind=options.get("kind", "auto"),
+            stay=stay,
         )
+        if not text.strip():
+            return await _outlined(bare, counter)
+        relevance = None
+        # What needs no scores is done while the encoder works.
+        scores, (passage, tokens) = await asyncio.gather(self._engine.score(text), _outlined(bare, counter))
+        if question:
+            relevance = await self._rank(question, text)
+        return replace(passage, scores=scores.values, relevance=relevance), tokens
 
     async def _rank(self, question: str, text: str) -> NDArray[np.uint8]:
         check_text(question)
@@ -287,6 +294,12 @@ class Compressor:
             tokenizer="cl100k_base",
             note="compat=llmlingua",
         )
+
+
+async def _outlined(passage: Passage, counter: TokenCounter) -> tuple[Passage, int]:
+    """The passage with its outline, and how many tokens it has."""
+    known = await asyncio.to_thread(outline, passage, counter)
+    return replace(passage, outline=known), known.tokens
 
 
 async def _shorten(

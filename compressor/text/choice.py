@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from compressor.errors import BudgetTooSmall, InvalidBudget, InvalidOption
 from compressor.shapes import DEFAULT_PROTECT, Shortened, Span, Spans, WordDecision
 from compressor.text.fitting import Scales, fit, order_items
-from compressor.text.passages import Prepared, Rendered, prepare
+from compressor.text.passages import Outline, Prepared, Rendered, prepare
 from compressor.text.protection import REASONS
 from compressor.text.relevance import blend_relevance
 from compressor.text.selection import Columns, KeepOrder, Level, Sizes, keep_order, plan_levels
@@ -45,6 +45,7 @@ class Passage:
     kind: str = "prose"
     stay: tuple[Span, ...] = ()  # further characters that stay
     question: str = ""
+    outline: Outline | None = None  # of this text, these options and the counter of the call, if made before
 
 
 def shorten_passages(

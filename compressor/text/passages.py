@@ -113,40 +113,72 @@ class Prepared:
         return Rendered(kept, slices, render(self.words, slices))
 
 
-def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
-    """All about a passage that does not depend on the budget. Raises InvalidOption for wrong scores."""
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """All about a text that depends neither on scores nor on a budget, made while the encoder works.
+
+    Arrays have shape [words].
+    """
+
+    words: Words
+    spacing: Spacing
+    tokens: int  # of the whole text
+    costs: NDArray[np.float32]  # tokens that begin in the word or in the space before it
+    units: Units
+    codes: NDArray[np.uint8]  # what the caller protects
+    tails: NDArray[np.int32]
+    kind: str
+
+
+def outline(passage: Passage, counter: TokenCounter) -> Outline:
+    """The outline of a passage's text; its scores may be missing yet."""
     text = passage.text
     words = split_words(text)
-    if len(passage.scores) != len(words):
-        raise InvalidOption(f"scores: the text has {len(words)} words, got {len(passage.scores)} scores")
     starts = counter.token_starts(text)
     # A token belongs to the word it begins in, or to the word after the space it begins in.
     upto = np.searchsorted(starts, words.ends)
-    costs = np.diff(upto, prepend=0).astype(np.float32)
-    units = split_units(words)
-    scores = passage.scores.astype(np.float32)
     if passage.whole:
-        codes, tails = np.full(len(words), CODE["whole"], np.uint8), words.ends
-        treatment = treat(words, units, scores, codes, "prose")
+        codes, tails, kind = np.full(len(words), CODE["whole"], np.uint8), words.ends, "prose"
     else:
         protection = protect_words(words, passage.protect, passage.force_tokens)
-        mark_spans(words, protection.codes, [(span.start, span.end) for span in passage.stay], "forced")
+        codes, tails = protection.codes, protection.tails
+        mark_spans(words, codes, [(span.start, span.end) for span in passage.stay], "forced")
         kind = detect_kind(text) if passage.kind == "auto" else passage.kind
-        treatment = treat(words, units, scores, protection.codes, kind)
-        codes, tails = treatment.codes, protection.tails
+    return Outline(
+        words=words,
+        spacing=measure_spacing(words, all_breaks="\n" in passage.force_tokens),
+        tokens=len(starts),
+        costs=np.diff(upto, prepend=0).astype(np.float32),
+        units=split_units(words),
+        codes=codes,
+        tails=tails,
+        kind=kind,
+    )
+
+
+def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
+    """All about a passage that does not depend on the budget. Raises InvalidOption for wrong scores."""
+    known = passage.outline or outline(passage, counter)
+    words, units, codes, kind = known.words, known.units, known.codes, known.kind
+    if len(passage.scores) != len(words):
+        raise InvalidOption(f"scores: the text has {len(words)} words, got {len(passage.scores)} scores")
+    if passage.whole:
+        codes, kind = np.full(len(words), CODE["whole"], np.uint8), "prose"
+    treatment = treat(words, units, passage.scores.astype(np.float32), codes, kind)
+    codes = treatment.codes
     sticky = _useful_heads(treatment.sticky, codes, units.line)
-    own_costs = costs.copy()
+    costs = known.costs.copy()
     _charge_heads(costs, sticky, (codes == 0) & ~sticky, treatment.scores, units.line)
     question_unit, unit_spans = _question_units(passage, words, units)
     return Prepared(
         passage=passage,
         words=words,
-        spacing=measure_spacing(words, all_breaks="\n" in passage.force_tokens),
-        tokens=len(starts),
-        own_costs=own_costs,
+        spacing=known.spacing,
+        tokens=known.tokens,
+        own_costs=known.costs,
         costs=costs,
         codes=codes,
-        tails=tails,
+        tails=words.ends if passage.whole else known.tails,
         scores=treatment.scores,
         group=treatment.group,
         sticky=sticky,
