@@ -32,8 +32,10 @@ def estimate(request: ParsedRequest, compressed: Compressed, price: Price) -> Es
     """From the tokens after compression; every token of output that the request allows is counted."""
     tokens_in = max(0, compressed.tokens_after)
     tokens_out = 0 if request.surface == "embeddings" else _longest_answer(request, tokens_in, price)
+    dearest = price.input
     # Anthropic bills what a request marks for its cache above the input's price.
-    dearest = max(price.input, price.cache_write) if b"cache_control" in request.body else price.input
+    if price.cache_write > price.input and b"cache_control" in request.body:
+        dearest = price.cache_write
     usd = tokens_in * dearest + tokens_out * price.output
     # Floating point must not turn a whole micro-dollar into the next one.
     return Estimate(tokens_in, tokens_out, math.ceil(usd * 1_000_000 - 1e-6))

@@ -12,14 +12,14 @@ from gateway.chat.rebuild import string_at
 from gateway.shapes import ParsedRequest
 
 
-def find_damage(request: ParsedRequest, body: bytes, changes: Mapping[Path, str]) -> str:
+def find_damage(request: ParsedRequest, body: bytes, changes: Mapping[Path, str], read: Any = None) -> str:
     """What is wrong with the shortened body, as a skip reason, or "" when nothing is.
 
     Everything but the strings at `changes` is equal, ids of tool calls among it; a changed string is the one
     that was meant, is not empty, and is still JSON with the same keys where it was JSON.
     """
     try:
-        sent = orjson.loads(body)
+        sent = orjson.loads(body) if read is None else read  # what the body reads as, if somebody has read it
     except orjson.JSONDecodeError:
         return "invalid-json"
     difference = _difference(request.raw, sent, (), changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
@@ -14,6 +14,7 @@ from gateway.compression.history import History
 from gateway.compression.planner import Rates, hit_rate
 from gateway.compression.prefixes import Chain, Form, Known
 from gateway.compression.scoring import Scored
+from gateway.compression.text_memory import TextMemory
 from gateway.shapes import ParsedRequest, Price
 from policies import Plan, Policy
 
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 # A body below this is read, hashed and rebuilt in a millisecond or two; above it a thread does it.
 _INLINE_BYTES = 128 * 1024
+_INLINE_KNOWN_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -55,13 +57,19 @@ class Job:
     limit: int | None  # tokens that the input must fit into
     counter: TokenCounter
     salt: bytes  # the team's
+    memory: TextMemory
     watch: Watch = field(default_factory=Watch)
     foreign_tokenizer: bool = False  # `counter` is not the model's own, which is not here
 
-    @property
-    def large(self) -> bool:
-        """Whether reading and writing the body is work for a thread."""
-        return len(self.request.body) > _INLINE_BYTES
+    def is_large(self, texts: Iterable[str]) -> bool:
+        """Whether reading and writing a body with these texts is work for a thread.
+
+        Texts met before cost little. The body is read again once it is rebuilt, whatever is known of it.
+        """
+        size = len(self.request.body)
+        return size > _INLINE_BYTES and (
+            size > _INLINE_KNOWN_BYTES or self.memory.new_characters(texts) > _INLINE_BYTES
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,7 @@ class Past:
     known: Known
     history: History
     fixed_tokens: int  # in front of the messages, and around them
+    large: bool = False  # reading and writing it is work for a thread
 
     @property
     def seed(self) -> str:

@@ -13,11 +13,13 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from gateway.chat.conversation import Conversation, Message, Path
+from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
 from gateway.stores.base import Cache
 
 # A conversation that is taken up after a week is cold at every provider.
@@ -39,17 +41,15 @@ class Form:
         tuple[int, int, tuple[int, ...]], ...
     ] = ()  # (position of the slot, its length, start, end, ...)
 
-    def changes(self, message: Message) -> dict[Path, str]:
+    def changes(self, message: Message, memory: TextMemory | None = None) -> dict[Path, str]:
         """The shortened strings of the message. Raises ValueError when this is the form of another."""
+        memory = memory or TextMemory()
         texts: dict[Path, str] = {}
         for position, length, bounds in self.cuts:
             if position >= len(message.slots) or len(message.slots[position].text) != length:
                 raise ValueError("the stored form does not fit the message")
-            text = message.slots[position].text
-            if len(bounds) % 2 or list(bounds) != sorted(bounds) or (bounds and bounds[-1] > length):
-                raise ValueError("the stored form is damaged")
-            pairs = zip(bounds[::2], bounds[1::2], strict=True)
-            texts[message.slots[position].path] = "".join([text[start:end] for start, end in pairs])
+            slot = message.slots[position]
+            texts[slot.path] = memory.shortened(slot.text, bounds)
         return texts
 
     def encode(self) -> bytes:
@@ -86,8 +86,8 @@ class Chain:
         return self.links[-1] if self.links else self.space
 
 
-def chain_of(conversation: Conversation, salt: bytes, space: str) -> Chain:
-    """Hashes a conversation.
+def chain_of(conversation: Conversation, salt: bytes, space: str, memory: TextMemory | None = None) -> Chain:
+    """Hashes a conversation. Long texts go in by their digests, which `memory` has of texts met before.
 
     Markers of the prompt cache are left out: clients move them from turn to turn, and the upstream reads the
     same text.
@@ -97,18 +97,25 @@ def chain_of(conversation: Conversation, salt: bytes, space: str) -> Chain:
         salt: The team's.
         space: Model, surface and mode: what shares no cache has no common names.
     """
-    fixed = _canonical(conversation.fixed) if conversation.fixed else b""
-    name = hmac.digest(salt, space.encode("utf-8", "surrogatepass"), "sha256")
+    memory = memory or TextMemory()
+    fixed = _canonical(_unmarked(conversation.fixed)) if conversation.fixed else b""
+    name = _name_of(salt, space)
     link, size = hashlib.sha256(name + fixed).digest(), len(fixed)
     links: list[str] = []
     sizes: list[int] = []
     for message in conversation.messages:
-        data = _canonical(message.node)
+        long: list[str] = []
+        data = _canonical(_abridged(_unmarked(message.node), memory, long))
         link = hashlib.sha256(link + data).digest()
-        size += len(data)
+        size += len(data) + sum(map(len, long))
         links.append(link[:16].hex())
         sizes.append(size)
     return Chain(name[:16].hex(), tuple(links), tuple(sizes), tuple(_heads(conversation.messages)))
+
+
+@lru_cache(maxsize=4096)  # one a team and model
+def _name_of(salt: bytes, space: str) -> bytes:
+    return hmac.digest(salt, space.encode("utf-8", "surrogatepass"), "sha256")
 
 
 def _heads(messages: Sequence[Message]) -> list[int]:
@@ -123,9 +130,23 @@ def _heads(messages: Sequence[Message]) -> list[int]:
     return [len(messages) - 1, *reversed(ends)] if messages else []
 
 
+def _abridged(node: Any, memory: TextMemory, long: list[str]) -> Any:
+    """The node with digests in place of its long texts, which are added to `long`."""
+    if isinstance(node, str):
+        if len(node) < LONG_CHARACTERS:
+            return node
+        long.append(node)
+        return "\0sha256:" + memory.of(node).digest.hex()
+    if isinstance(node, dict):
+        return {key: _abridged(value, memory, long) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_abridged(value, memory, long) for value in node]
+    return node
+
+
 def _canonical(node: Any) -> bytes:
     try:
-        return orjson.dumps(_unmarked(node))
+        return orjson.dumps(node)
     except orjson.JSONEncodeError:
         return repr(node).encode(
             "utf-8", "surrogatepass"

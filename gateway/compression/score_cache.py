@@ -6,7 +6,6 @@ own salt: one team cannot learn from response times what another has sent.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -33,10 +32,9 @@ def team_salt(secret: bytes, team: str) -> bytes:
     return hmac.digest(secret or b"terse", b"team\0" + team.encode("utf-8", "surrogatepass"), "sha256")
 
 
-def score_key(salt: bytes, fingerprint: str, text: str) -> str:
-    """The store's key for the scores of one text."""
-    content = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return "s:" + hmac.digest(salt, fingerprint.encode() + b"\0" + content, "sha256")[:16].hex()
+def score_key(salt: bytes, fingerprint: str, digest: bytes) -> str:
+    """The store's key for the scores of the text with this digest."""
+    return "s:" + hmac.digest(salt, fingerprint.encode() + b"\0" + digest, "sha256")[:16].hex()
 
 
 class ScoreCache:

@@ -15,6 +15,7 @@ from compressor.errors import CompressorError, DeadlineExceeded
 from compressor.shapes import WordScores
 from compressor.text.units import question_units
 from gateway.compression.score_cache import ScoreCache, Scores, score_key
+from gateway.compression.text_memory import TextMemory
 from gateway.shapes import CacheState
 
 
@@ -59,6 +60,7 @@ class ScoreSource:
 
     engine: ScoringEngine
     cache: ScoreCache
+    memory: TextMemory = field(default_factory=TextMemory)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _speed: _Speed = field(default_factory=_Speed)
     _writes: set[asyncio.Task[None]] = field(default_factory=set)
@@ -99,7 +101,7 @@ class ScoreSource:
             return None
 
     async def _scores_of(self, texts: Sequence[str], salt: bytes, deadline: float) -> Scored:
-        keys = [score_key(salt, self.engine.fingerprint, text) for text in texts]
+        keys = [score_key(salt, self.engine.fingerprint, self.memory.of(text).digest) for text in texts]
         known = dict(zip(keys, await self.cache.get(keys), strict=True))
         missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
         if not missing:

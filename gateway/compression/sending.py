@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.chat.conversation import Path
-from gateway.chat.rebuild import rebuild_body
+from gateway.chat.rebuild import rebuild
 from gateway.chat.validation import find_damage
 from gateway.compression.job import Job, Outcome, Past, at_work
 from gateway.compression.planner import LEAST_CACHED_TOKENS, rates_of
@@ -54,7 +54,7 @@ class Sender:
         """The body with all forms; on any doubt with those of earlier turns only; on doubt even then, as it
         came.
         """
-        body, damage = await at_work(job.large, _build, job, past, outcome.forms)
+        body, damage = await at_work(past.large, _build, job, past, outcome.forms)
         if not damage:
             return body, outcome
         safe = {
@@ -66,7 +66,7 @@ class Sender:
             for i, form in safe.items()
         }
         retry = replace(outcome, forms=forms, failure=damage, compacted=False, generation=past.generation)
-        body, again = await at_work(job.large, _build, job, past, forms)
+        body, again = await at_work(past.large, _build, job, past, forms)
         if not again:
             return body, retry
         whole = {i: Form(form.tokens_before, form.tokens_before) for i, form in forms.items()}
@@ -79,13 +79,13 @@ def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]
     try:
         for index, form in forms.items():
             if form.cuts:
-                changes |= form.changes(past.conversation.messages[index])
+                changes |= form.changes(past.conversation.messages[index], job.memory)
         if not changes:
             return job.request.body, ""
-        body = rebuild_body(job.request, changes)
+        body, read = rebuild(job.request, changes)
     except (ValueError, LookupError, TypeError):
         return job.request.body, "invalid-structure"
-    return body, find_damage(job.request, body, changes)
+    return body, find_damage(job.request, body, changes, read)
 
 
 def _unfixed(past: Past) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,12 +20,13 @@ from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import sort_messages
 from gateway.compression.job import Job, Past, Watch, at_work
 from gateway.compression.planner import CACHE_SECONDS, LEAST_CACHED_TOKENS, SURELY_CACHED_TOKENS
-from gateway.compression.prefixes import Chain, PrefixStore, Sighting, chain_of
+from gateway.compression.prefixes import PrefixStore, Sighting, chain_of
 from gateway.compression.reforming import Reformer
 from gateway.compression.score_cache import ScoreCache, team_salt
 from gateway.compression.scoring import ScoreSource
 from gateway.compression.sending import Sender
-from gateway.compression.token_counts import INLINE_CHARACTERS, TokenCounts
+from gateway.compression.text_memory import TextMemory
+from gateway.compression.token_counts import TokenCounts
 from gateway.config import ModelConfig
 from gateway.errors import Unavailable
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Status, Usage
@@ -36,6 +37,7 @@ log = logging.getLogger("terse.compression")
 
 _MESSAGE_TOKENS = 4  # what chat formats put around each message (OpenAI's cookbook)
 _SMALL_BYTES = 8 * LEAST_CACHED_TOKENS  # a request with fewer may have few enough tokens to be called small
+_MANY_PARTS = 1000  # some two milliseconds
 _UNTOUCHED = ("mode-off", "client-off", "outside-schedule")
 
 
@@ -53,8 +55,9 @@ class Shortener:
     ) -> None:
         """`secret` salts the teams' keys: the same on every replica. `clock` gives seconds since 1970."""
         self._prefixes = PrefixStore(cache)
-        self._scores = ScoreSource(engine, ScoreCache(cache))
-        self._counts = TokenCounts()
+        self._memory = TextMemory()
+        self._scores = ScoreSource(engine, ScoreCache(cache), self._memory)
+        self._counts = TokenCounts(memory=self._memory)
         self._reformer = Reformer(engine, self._scores, self._counts, clock, deadline_ms)
         self._sender = Sender(self._prefixes)
         self._secret = secret
@@ -81,7 +84,9 @@ class Shortener:
             budget, limit = self._budget(request, caller, match, model, price, spent)
             salt = team_salt(self._secret, caller.team.name)
             foreign = not (model.tokenizer or has_encoding(model.model or request.model))
-            job = Job(request, match.policy, budget, price, limit, counter, salt, watch, foreign)
+            job = Job(
+                request, match.policy, budget, price, limit, counter, salt, self._memory, watch, foreign
+            )
             return await self._run(job)
         except Unavailable:
             raise
@@ -166,7 +171,9 @@ class Shortener:
     async def _look_back(self, job: Job) -> Past:
         mode = "audit" if job.policy.mode == "audit" else "on"
         space = f"{job.request.model}\0{job.request.surface}\0{mode}"
-        conversation, chain = await at_work(job.large, _read_and_hash, job, space)
+        conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
+        large = job.is_large(slot.text for message in conversation.messages for slot in message.slots)
+        chain = await at_work(large, chain_of, conversation, job.salt, space, self._memory)
         job.watch.lap("read")
         known = await self._prefixes.look_up(chain)
         job.watch.lap("look_up")
@@ -180,7 +187,7 @@ class Shortener:
         fixed = await self._counts.count_many([_fixed_text(conversation)], job.counter)
         tokens = fixed[0] + _MESSAGE_TOKENS * len(conversation.messages)
         job.watch.lap("count")
-        return Past(conversation, chain, known, history, tokens)
+        return Past(conversation, chain, known, history, tokens, large)
 
     async def _unchanged(self, job: Job, status: Status, plan: Plan) -> Compressed:
         """The client's bytes, counted; nothing is looked up or remembered."""
@@ -190,9 +197,10 @@ class Shortener:
             )
             tokens = sum(counts)
         else:
-            conversation = await at_work(job.large, read_conversation, job.request)
-            large = len(job.request.body) > INLINE_CHARACTERS
-            tokens = await at_work(large, self._count, conversation, None, job)
+            conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
+            texts = [slot.text for message in conversation.messages for slot in message.slots]
+            quick = self._counts.quick(texts, job.counter)
+            tokens = await at_work(not quick, self._count, conversation, None, job)
         job.watch.lap("count")
         return _untouched(job.request, status, plan, job.watch, tokens)
 
@@ -213,9 +221,17 @@ def _small_tokens(job: Job) -> int:
     return min(job.policy.trigger_tokens, LEAST_CACHED_TOKENS, *([job.limit] if job.limit else []))
 
 
-def _read_and_hash(job: Job, space: str) -> tuple[Conversation, Chain]:
-    conversation = read_conversation(job.request)
-    return conversation, chain_of(conversation, job.salt, space)
+def _has_many_parts(raw: Mapping[str, Any]) -> bool:
+    """Whether a request has so many messages and parts that looking at each is work for a thread."""
+    parts = 0
+    for name in ("messages", "input", "prompt"):
+        listed = raw.get(name)
+        if isinstance(listed, list):
+            parts += len(listed)
+            for message in listed[:_MANY_PARTS]:
+                content = message.get("content") if isinstance(message, dict) else None
+                parts += len(content) if isinstance(content, list) else 0
+    return parts > _MANY_PARTS
 
 
 def _fixed_text(conversation: Conversation) -> str:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from compressor.text.tokens import TokenCounter, counter_for
+from gateway.compression.text_memory import LONG_CHARACTERS, Remembered, TextMemory
 
 # Splitting and counting so many characters takes some 3 ms, which the event loop can bear; more is work for a
 # thread.
 INLINE_CHARACTERS = 4_000
-_MEMO_ENTRIES = 50_000  # some 150 bytes each
+_INLINE_TEXTS = 500
+_MEMO_ENTRIES = 50_000  # some 200 bytes each
+_NOTHING = Remembered("", b"")
+
+_Key = tuple[bytes, str]  # digest of a text, tokenizer
 
 
 class TokenCounts:
     """Memoised counts for all models of the process."""
 
-    def __init__(self, entries: int = _MEMO_ENTRIES) -> None:
+    def __init__(self, entries: int = _MEMO_ENTRIES, memory: TextMemory | None = None) -> None:
+        """Without a `memory` of its own, long texts share none with anybody."""
         self._entries = entries
-        self._memo: OrderedDict[bytes, int] = OrderedDict()
+        self._memory = memory or TextMemory()
+        self._memo: OrderedDict[_Key, int] = OrderedDict()
         self._counters: dict[str, TokenCounter] = {}
 
     async def counter(self, name: str) -> TokenCounter:
@@ -34,28 +40,39 @@ class TokenCounts:
 
     async def count_many(self, texts: Sequence[str], counter: TokenCounter) -> list[int]:
         """One count a text; many characters that are not known yet are counted on a thread."""
-        if sum(map(len, texts)) <= INLINE_CHARACTERS:
+        if self.quick(texts, counter):
             return self.count_now(texts, counter)
         return await asyncio.to_thread(self.count_now, texts, counter)
 
+    def quick(self, texts: Sequence[str], counter: TokenCounter) -> bool:
+        """Whether counting these takes a few milliseconds at most."""
+        if len(texts) > _INLINE_TEXTS:
+            return False
+        unknown = 0
+        for text in texts:
+            if len(text) < LONG_CHARACTERS or counter.name not in self._memory.counts_of(text):
+                unknown += len(text)
+                if unknown > INLINE_CHARACTERS:
+                    return False
+        return True
+
     def count_now(self, texts: Sequence[str], counter: TokenCounter) -> list[int]:
         """The same at once, in this thread."""
-        keys = [_key(counter.name, text) if text else b"" for text in texts]
-        counts = [self._memo.get(key) if key else 0 for key in keys]
-        unknown = [index for index, count in enumerate(counts) if count is None]
-        if not unknown:
-            return [count or 0 for count in counts]
-        for index, count in zip(
-            unknown, counter.count_many([texts[index] for index in unknown]), strict=True
-        ):
-            counts[index] = self._memo[keys[index]] = count
-        while len(self._memo) > self._entries:
-            self._memo.popitem(last=False)
+        counts: list[int | None] = []
+        unknown: list[tuple[int, _Key, Remembered]] = []
+        for text in texts:
+            known = self._memory.of(text) if text else _NOTHING
+            key = (known.digest, counter.name)
+            count = 0 if not text else known.counts.get(counter.name) or self._memo.get(key)
+            if count is None:
+                unknown.append((len(counts), key, known))
+            elif text:
+                known.counts[counter.name] = count
+            counts.append(count)
+        if unknown:
+            fresh = counter.count_many([texts[index] for index, _, _ in unknown])
+            for (index, key, known), count in zip(unknown, fresh, strict=True):
+                counts[index] = self._memo[key] = known.counts[counter.name] = count
+            while len(self._memo) > self._entries:
+                self._memo.popitem(last=False)
         return [count or 0 for count in counts]
-
-
-def _key(tokenizer: str, text: str) -> bytes:
-    digest = hashlib.blake2b(
-        text.encode("utf-8", "surrogatepass"), digest_size=16, key=tokenizer.encode()[:64]
-    )
-    return digest.digest()

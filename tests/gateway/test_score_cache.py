@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from gateway.compression.score_cache import ScoreCache, score_key, team_salt
+from gateway.compression.text_memory import digest_of
 from gateway.stores.memory import MemoryCache
 
 SALT = team_salt(b"secret", "search")
@@ -10,19 +11,19 @@ SALT = team_salt(b"secret", "search")
 
 def test_keys_depend_on_text_fingerprint_team_and_secret() -> None:
     keys = {
-        score_key(SALT, "model", "text"),
-        score_key(SALT, "model", "text "),
-        score_key(SALT, "other", "text"),
-        score_key(team_salt(b"secret", "billing"), "model", "text"),
-        score_key(team_salt(b"other", "search"), "model", "text"),
+        score_key(SALT, "model", digest_of("text")),
+        score_key(SALT, "model", digest_of("text ")),
+        score_key(SALT, "other", digest_of("text")),
+        score_key(team_salt(b"secret", "billing"), "model", digest_of("text")),
+        score_key(team_salt(b"other", "search"), "model", digest_of("text")),
     }
     assert len(keys) == 5
-    assert score_key(SALT, "model", "text") == score_key(SALT, "model", "text")
-    assert "text" not in score_key(SALT, "model", "text")
+    assert score_key(SALT, "model", digest_of("text")) == score_key(SALT, "model", digest_of("text"))
+    assert "text" not in score_key(SALT, "model", digest_of("text"))
 
 
 def test_an_unpaired_surrogate_has_a_key() -> None:
-    assert score_key(SALT, "m", "\ud800") != score_key(SALT, "m", "?")
+    assert score_key(SALT, "m", digest_of("\ud800")) != score_key(SALT, "m", digest_of("?"))
 
 
 async def test_scores_come_back_from_here_and_from_the_store() -> None:

@@ -1,0 +1,138 @@
+"""What was worked out of long texts, kept by their content, so that a text met again costs a comparison.
+
+Clients send a conversation anew at every turn. Hashing half a megabyte takes half a millisecond, and putting
+its shortened form together another; comparing it with the copy kept here takes some microseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+Bounds = tuple[int, ...]  # start, end, start, end, ... of the slices that stay
+
+# Shorter texts are hashed in a microsecond or two; keeping them would only push longer ones out.
+LONG_CHARACTERS = 1024
+_KEPT_BYTES = 16 * 1024 * 1024
+_SAMPLES = 64  # characters that a text is looked up by; then it is compared as a whole
+_SHORTENED = 4  # forms kept of one text: those of teams or policies that use it at the same time
+_ENTRY_BYTES = 1000  # of an entry besides its texts
+
+
+@dataclass(slots=True)
+class Remembered:
+    """One text and what is known of it."""
+
+    text: str
+    digest: bytes  # SHA-256
+    counts: dict[str, int] = field(default_factory=dict)  # tokenizer -> tokens
+    shortened: tuple[tuple[Bounds, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        shortened = sum(sys.getsizeof(text) + 8 * len(bounds) for bounds, text in self.shortened)
+        return _ENTRY_BYTES + sys.getsizeof(self.text) + shortened
+
+
+class TextMemory:
+    """The texts seen last, bounded in bytes. Safe from any thread."""
+
+    def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
+        self._room = self._most = kept_bytes
+        self._known: OrderedDict[tuple[int, str], Remembered] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes in use."""
+        return self._most - self._room
+
+    def new_characters(self, texts: Iterable[str]) -> int:
+        """How many characters are in none of the texts that are here."""
+        return sum(
+            len(text)
+            for text in texts
+            if len(text) < LONG_CHARACTERS or self._find(_name_of(text), text) is None
+        )
+
+    def counts_of(self, text: str) -> Mapping[str, int]:
+        """Tokens of a long text by tokenizer; empty when it is not here."""
+        known = self._find(_name_of(text), text)
+        return known.counts if known is not None else {}
+
+    def of(self, text: str) -> Remembered:
+        """What is known of the text: at least its digest. Texts that are short or huge are not kept."""
+        if len(text) < LONG_CHARACTERS:
+            return Remembered(text, digest_of(text))
+        name = _name_of(text)
+        known = self._find(name, text)
+        if known is None:
+            known = Remembered(text, digest_of(text))
+            if 4 * known.size <= self._most:
+                self._keep(name, known)
+        return known
+
+    def shortened(self, text: str, bounds: Bounds) -> str:
+        """The slices of the text within these bounds. Raises ValueError when these are none of the text's."""
+        if len(text) < LONG_CHARACTERS:
+            return _slices(text, bounds)
+        name = _name_of(text)
+        known = self._find(name, text)
+        if known is None:
+            return _slices(text, bounds)
+        for kept, shortened in known.shortened:
+            if kept is bounds:  # comparing thousands of numbers takes as long as slicing
+                return shortened
+        others = [one for one in known.shortened if one[0] != bounds][-_SHORTENED + 1 :]
+        equal = next((one[1] for one in known.shortened if one[0] == bounds), None)
+        shortened = _slices(text, bounds) if equal is None else equal
+        with self._lock:
+            if self._known.get(name) is known:
+                before = known.size
+                known.shortened = (*others, (bounds, shortened))
+                self._room += before - known.size
+                self._make_room()
+        return shortened
+
+    def _find(self, name: tuple[int, str], text: str) -> Remembered | None:
+        with self._lock:
+            known = self._known.get(name)
+            if known is None or known.text != text:
+                return None
+            self._known.move_to_end(name)
+            return known
+
+    def _keep(self, name: tuple[int, str], known: Remembered) -> None:
+        with self._lock:
+            other = self._known.pop(name, None)
+            if other is not None:
+                self._room += other.size
+            self._known[name] = known
+            self._room -= known.size
+            self._make_room()
+
+    def _make_room(self) -> None:
+        while self._room < 0 and self._known:
+            _, dropped = self._known.popitem(last=False)
+            self._room += dropped.size
+
+
+def digest_of(text: str) -> bytes:
+    """SHA-256 of the text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _name_of(text: str) -> tuple[int, str]:
+    return len(text), text[:: len(text) // _SAMPLES + 1]
+
+
+def _slices(text: str, bounds: Sequence[int]) -> str:
+    if len(bounds) % 2 or list(bounds) != sorted(bounds) or (bounds and bounds[-1] > len(text)):
+        raise ValueError("the stored form is damaged")
+    pairs = zip(bounds[::2], bounds[1::2], strict=True)
+    return "".join([text[start:end] for start, end in pairs])

@@ -1,0 +1,84 @@
+"""What is kept of long texts: by content, bounded in bytes, and never of another text that looks alike."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory, digest_of
+
+LONG = "The meeting of the board was moved to Friday. " * 60
+
+
+def bounds_of(cuts: list[int]) -> tuple[int, ...]:
+    cuts = sorted(cuts)
+    return tuple(cuts[: len(cuts) // 2 * 2])
+
+
+def test_a_text_is_met_again() -> None:
+    memory = TextMemory()
+    first = memory.of(LONG)
+    first.counts["o200k_base"] = 7
+    again = memory.of("".join(list(LONG)))  # equal, and another object
+    assert again is first
+    assert again.digest == hashlib.sha256(LONG.encode()).digest()
+    assert memory.counts_of(LONG) == {"o200k_base": 7}
+    assert memory.new_characters([LONG, "short"]) == len("short")
+
+
+def test_texts_that_look_alike_are_told_apart() -> None:
+    memory = TextMemory()
+    other = LONG[:1501] + "X" + LONG[1502:]  # same length, ends and samples
+    assert memory.of(LONG).digest != memory.of(other).digest
+    assert memory.shortened(other, (1500, 1503)) == other[1500:1503]
+    assert memory.shortened(LONG, (1500, 1503)) == LONG[1500:1503]
+    assert memory.new_characters([other]) in (0, len(other))
+
+
+def test_memory_is_bounded() -> None:
+    memory = TextMemory(kept_bytes=200_000)
+    texts = [f"{number} " * 4000 for number in range(50)]
+    for text in texts:
+        memory.of(text)
+        memory.shortened(text, (0, 5000))
+    assert memory.new_characters(texts) > 0.5 * sum(map(len, texts))
+    assert memory.new_characters(texts[-1:]) == 0  # the latest are here
+    assert memory.kept_bytes <= 200_000
+
+
+def test_a_huge_text_pushes_nothing_out() -> None:
+    memory = TextMemory(kept_bytes=200_000)
+    memory.of(LONG)
+    huge = "word " * 100_000
+    assert memory.of(huge).digest == digest_of(huge)
+    assert memory.new_characters([LONG]) == 0
+    assert memory.new_characters([huge]) == len(huge)
+
+
+def test_several_forms_of_one_text() -> None:
+    memory = TextMemory()
+    memory.of(LONG)
+    for end in (100, 200, 300, 400, 500, 600, 100):
+        assert memory.shortened(LONG, (0, end)) == LONG[:end]
+
+
+@pytest.mark.parametrize("bounds", [(0,), (5, 1), (0, 5, 3, 9), (0, len(LONG) + 1)])
+def test_bounds_of_another_text_are_refused(bounds: tuple[int, ...]) -> None:
+    memory = TextMemory()
+    memory.of(LONG)
+    with pytest.raises(ValueError, match="damaged"):
+        memory.shortened(LONG, bounds)
+
+
+@given(st.text(min_size=1, max_size=40), st.lists(st.integers(0, 3 * LONG_CHARACTERS), max_size=12))
+def test_remembered_or_not_the_slices_are_the_same(piece: str, cuts: list[int]) -> None:
+    text = piece * (3 * LONG_CHARACTERS // len(piece) + 1)
+    memory, bounds = TextMemory(), bounds_of(cuts)
+    expected = "".join(text[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
+    assert memory.shortened(text, bounds) == expected  # not met before
+    memory.of(text)
+    assert memory.shortened(text, bounds) == expected
+    assert memory.shortened(text, tuple(bounds)) == expected
