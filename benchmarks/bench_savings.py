@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tiktoken
@@ -47,9 +47,11 @@ from compressor.text.tokens import TokenCounter, counter_for
 from gateway.accounting.receipts import cost_of
 from gateway.compression.planner import scoring_price
 from policies import Policy
-from policies.shapes import RoleRule
+from policies.shapes import OldResults, RoleRule
 
 POLICY = Policy("default")
+AGED = replace(POLICY, name="old results aged", old_results=OldResults(newest=5))
+NOTED = replace(POLICY, name="old results left out", old_results=OldResults(newest=5, keep=0.0))
 MARKED = Policy("marked freed", roles={"tool": RoleRule(mode="on"), "user": RoleRule(mode="on")})
 SCENARIOS: dict[str, Callable[[Path, int, int], list[Conversation]]] = {
     "coding agents (SWE-agent)": swe_agents,
@@ -117,9 +119,18 @@ async def run_scenario(
 ) -> list[Bill]:
     """Every way of sending, over the same conversations."""
     counter = counter_for("o200k_base")
-    policies = {"Terse": POLICY} | (
-        {"Terse, marked results freed": MARKED} if provider.kind == "markers" else {}
-    )
+    policies = {
+        "Terse": POLICY,
+        "Terse, old results to 15 %": AGED,
+        "Terse, old results left out": NOTED,
+    }
+    if provider.kind == "markers":
+        policies = {
+            "Terse": POLICY,
+            "Terse, marked results freed": MARKED,
+            "Terse, freed, old results to 15 %": replace(AGED, roles=MARKED.roles),
+            "Terse, freed, old results left out": replace(NOTED, roles=MARKED.roles),
+        }
     bills = []
 
     async def go(name: str, sender: Sender, characters: Callable[[], int]) -> Bill:

@@ -142,6 +142,14 @@ class RuleEntry(BaseModel):
     keep: Keep | None = None
 
 
+class OldResultsEntry(BaseModel):
+    """`{newest: 3, keep: 0.15}`"""
+
+    model_config = STRICT
+    newest: Annotated[int, Field(ge=1, le=1000), Expect("a whole number from 1 to 1000")] = 3
+    keep: Share = 0.15
+
+
 def _rule(value: Any) -> Any:
     if isinstance(value, str | bool):
         return {"mode": value}
@@ -180,6 +188,7 @@ class PolicyEntry(BaseModel):
     min_keep: Keep = 0.1
     client_override: Flag = True
     recovery: Flag = False
+    old_results: OldResultsEntry | None = None
     schedule: list[ScheduleEntry] = []
 
 

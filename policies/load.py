@@ -30,6 +30,7 @@ from policies.shapes import (
     Budget,
     KeepRange,
     Limits,
+    OldResults,
     Policy,
     PressureStep,
     RoleRule,
@@ -53,6 +54,7 @@ FORMING = (
     "tools",
     "min_keep",
     "recovery",
+    "old_results",
 )
 
 # Always there; terse.yaml may redefine them.
@@ -200,7 +202,7 @@ def _check_schedule(entry: ScheduleEntry, path: Path, problems: list[Problem]) -
 
 def _policy(name: str, entry: PolicyEntry) -> Policy:
     plain = entry.model_dump(
-        exclude={"extends", "ranges", "protect", "force_tokens", "roles", "tools", "schedule"}
+        exclude={"extends", "ranges", "protect", "force_tokens", "roles", "tools", "schedule", "old_results"}
     )
     policy = Policy(
         name=name,
@@ -210,6 +212,7 @@ def _policy(name: str, entry: PolicyEntry) -> Policy:
         roles={role: _rule(rule) for role, rule in entry.roles.items()},
         tools={glob: _rule(rule) for glob, rule in entry.tools.items()},
         schedule=tuple(_schedule(hours) for hours in entry.schedule),
+        old_results=OldResults(old.newest, old.keep) if (old := entry.old_results) else None,
         **plain,
     )
     return dataclasses.replace(policy, fingerprint=fingerprint(policy))
@@ -218,11 +221,15 @@ def _policy(name: str, entry: PolicyEntry) -> Policy:
 def fingerprint(policy: Policy) -> str:
     """Twelve hex digits over the keys that decide how a shortened text looks (`FORMING`)."""
     forming = {key: getattr(policy, key) for key in FORMING}
+    if policy.old_results is None:  # policies without the key are what they were before there was one
+        del forming["old_results"]
     text = json.dumps(forming, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, OldResults):
+        return [value.newest, value.keep]
     return [value.mode, value.keep] if isinstance(value, RoleRule) else [value.from_tokens, value.keep]
 
 

@@ -45,6 +45,14 @@ class RoleRule:
 
 
 @dataclass(frozen=True, slots=True)
+class OldResults:
+    """What becomes of a conversation's old tool results, when writing the prefix anew pays."""
+
+    newest: int = 3  # so many stay as they are
+    keep: float = 0.15  # share of the others that stays; 0: a note stands in their place
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How one route is compressed. Every key of `policies:` in terse.yaml, resolved through `extends`."""
 
@@ -69,6 +77,7 @@ class Policy:
     min_keep: float = 0.1  # the least a client header or pressure may ask for
     client_override: bool = True  # may x-terse-compress change anything
     recovery: bool = False  # offer the terse_retrieve tool
+    old_results: OldResults | None = None  # None: nothing is shortened a second time
     schedule: tuple[Schedule, ...] = ()
     fingerprint: str = ""  # of everything above; part of every cached form
 

@@ -60,7 +60,9 @@ class MemoEngine:
     async def _stored(self, text: str) -> WordScores:
         if self._disk is None:
             return await self._inner.score(text)
-        name = blake2b(f"{self.fingerprint}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        name = blake2b(
+            f"{self.fingerprint}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16
+        ).digest()
         found = self._disk.execute("select value from scores where name = ?", (name,)).fetchone()
         if found is not None:
             return WordScores(np.frombuffer(found[0], np.uint8), self.fingerprint)

@@ -146,7 +146,11 @@ def _scale(compressed: Compressed, usage: Usage) -> float:
 
 def _cached_uncompressed(compressed: Compressed, usage: Usage, scale: float) -> int:
     """Tokens that the upstream would have read from its cache, had the conversation never been shortened."""
-    sent, original = compressed.prefix_tokens * scale, compressed.prefix_original_tokens * scale
+    # What is billed beside the text stands in the prefix as in the rest.
+    beside = max(0.0, usage.input_tokens - compressed.tokens_after * scale)
+    beside *= compressed.prefix_original_tokens / max(1, compressed.tokens_before)
+    sent = compressed.prefix_tokens * scale + beside
+    original = compressed.prefix_original_tokens * scale + beside
     told = usage.cached_input_tokens
     within = min(told, sent)
     if within > 0 and not compressed.broken_prefix_tokens:

@@ -12,6 +12,8 @@ from gateway.shapes import ParsedRequest
 
 Path = tuple[str | int, ...]
 
+# What stands in place of an old result that is left out as a whole.
+LEFT_OUT = "[An old result was left out here to save space.]"
 # Fields that the upstream puts in front of the messages; a change in them changes every prefix.
 _PREAMBLE = ("tools", "functions", "system", "instructions", "previous_response_id")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat.conversation import Path
+from gateway.chat.conversation import LEFT_OUT, Path
 from gateway.chat.rebuild import string_at
 from gateway.shapes import ParsedRequest
 
@@ -32,7 +32,7 @@ def find_damage(request: ParsedRequest, body: bytes, changes: Mapping[Path, str]
             return "invalid-structure"
         if after != text or (before.strip() and not after.strip()):
             return "invalid-text"
-        if not same_json(before, after):
+        if after != LEFT_OUT and not same_json(before, after):
             return "invalid-json"
     return ""
 

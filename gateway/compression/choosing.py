@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from compressor.errors import BudgetTooSmall
 from compressor.shapes import PROTECTABLE, Shortened
@@ -19,6 +19,8 @@ from policies import Policy, rule_for
 # A form that saves less than this share of its message is not worth the loss: the message goes whole.
 _LEAST_SAVED = 0.02
 
+OMITTED = "omitted"  # `protected` of a segment that is left out as a whole
+_NOTE_TOKENS = 12  # of conversation.LEFT_OUT
 
 Parts = list[tuple[Segment, int]]  # segments of one message, each with its tokens
 
@@ -61,18 +63,26 @@ class Measured:
 
 
 def choose(
-    measured: Measured, words: Mapping[str, Judged], target: int, policy: Policy, counter: TokenCounter
+    measured: Measured,
+    words: Mapping[str, Judged],
+    target: int,
+    policy: Policy,
+    counter: TokenCounter,
+    aged: Container[int] = (),
 ) -> dict[tuple[Path, int], Shortened]:
     """The shortened free segments by (path, start); one threshold over all that have no `keep` of their own.
 
-    `words` has the scores of each free segment's text; `target` is in tokens over all free segments.
+    `words` has the scores of each free segment's text; `target` is in tokens over all free segments but those
+    of old results, messages `aged`, which have their own share.
     """
     free = measured.free()
-    total = sum(tokens for _, tokens in free)
+    total = sum(tokens for segment, tokens in free if not is_old(segment, aged))
     chosen: dict[tuple[Path, int], Shortened] = {}
     groups: dict[float | None, list[tuple[Segment, int]]] = {}
     for segment, tokens in free:
         keep = rule_for(policy, segment.role, segment.tool).keep
+        if policy.old_results is not None and is_old(segment, aged):
+            keep = policy.old_results.keep
         groups.setdefault(keep, []).append((segment, tokens))
     for keep, members in groups.items():
         size = sum(tokens for _, tokens in members)
@@ -83,6 +93,20 @@ def choose(
         for (segment, _), shortened in zip(members, _shorten(passages, wanted, counter), strict=True):
             chosen[segment.path, segment.start] = shortened
     return chosen
+
+
+def is_old(segment: Segment, aged: Container[int]) -> bool:
+    """Whether a segment belongs to a result that is shortened once more."""
+    return segment.role == "tool" and segment.message in aged
+
+
+def without_old(measured: Measured, aged: Container[int]) -> Measured:
+    """The same with all free text of old results left out."""
+    segments = tuple(
+        replace(segment, protected=OMITTED) if is_old(segment, aged) and not segment.protected else segment
+        for segment in measured.segments
+    )
+    return Measured(segments, measured.tokens)
 
 
 def passage_of(segment: Segment, judged: Judged, policy: Policy) -> Passage:
@@ -116,12 +140,16 @@ def make_form(message: Message, parts: Parts, chosen: Mapping[tuple[Path, int], 
     for segment, tokens in parts:
         pieces.setdefault(segment.path, []).append((segment, tokens))
     before = sum(tokens for _, tokens in parts)
-    free = sum(tokens for segment, tokens in parts if not segment.protected)
+    free = sum(tokens for segment, tokens in parts if segment.protected in ("", OMITTED))
     after = before
-    cuts = []
+    cuts: list[tuple[int, int, tuple[int, ...]]] = []
     for position, slot in enumerate(message.slots):
         bounds, saved = _bounds(pieces.get(slot.path, []), chosen)
-        if saved <= 0 or bounds == (0, len(slot.text)):
+        if (saved <= _NOTE_TOKENS and not bounds) or saved <= 0 or bounds == (0, len(slot.text)):
+            continue
+        if not bounds and all(segment.protected == OMITTED for segment, _ in pieces[slot.path]):
+            cuts.append((position, len(slot.text), ()))
+            after -= saved - _NOTE_TOKENS
             continue
         text = "".join([slot.text[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)])
         if text.strip() and same_json(slot.text, text):
@@ -139,6 +167,9 @@ def _bounds(
     slices: list[int] = []
     saved = 0
     for segment, tokens in parts:
+        if segment.protected == OMITTED:
+            saved += tokens
+            continue
         shortened = chosen.get((segment.path, segment.start))
         spans = [(0, len(segment.text))] if shortened is None else [(s.start, s.end) for s in shortened.kept]
         if shortened is not None:

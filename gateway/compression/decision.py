@@ -25,6 +25,7 @@ class Sizes:
         0  # tokens of old messages that are, or could be, shortened; as the client sends them
     )
     least_new: int = 0  # fewer free tokens than this in new messages are left alone
+    old_results: int = 0  # tokens that shortening old results once more is expected to leave out
 
     @property
     def total(self) -> int:
@@ -82,9 +83,10 @@ def decide(
     plan_all = plan_budget(sizes.new_free + sizes.old_free, sizes.total) if sizes.old_free else plan_new
     new_kept = sizes.new - (sizes.new_free - plan_new.target if plan_new.compress else 0)
     share = plan_all.target / max(1, sizes.new_free + sizes.old_free) if plan_all.compress else 1.0
+    shorter = round(compressibility * ((1 - share) * sizes.old_free + sizes.old_results))
     prospect = Prospect(
         old_tokens=sizes.fixed + sizes.old,
-        old_kept=sizes.fixed + sizes.old - round((1 - share) * compressibility * sizes.old_free),
+        old_kept=sizes.fixed + sizes.old - shorter,
         old_untouched=sizes.fixed + sizes.old_untouched,
         new_tokens=sizes.new,
         new_kept=new_kept,
@@ -100,7 +102,7 @@ def decide(
     choice = fitting or outlook.choice
     if choice == "all":
         step = (
-            f"compaction: {sizes.old_free} tokens of earlier messages are shortened too; expected to save "
+            f"compaction: some {shorter} tokens less of earlier messages; expected to save "
             f"${outlook.usd['as-is'] - outlook.usd['all']:.6f} over {ahead.turns:.0f} more turns"
         )
         return Decision(

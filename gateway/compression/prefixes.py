@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat.conversation import Conversation, Message, Path
+from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
 from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
 from gateway.stores.base import Cache
 
@@ -39,7 +39,8 @@ class Form:
     free: int = 0  # tokens that could still be shortened; 0 once it was
     cuts: tuple[
         tuple[int, int, tuple[int, ...]], ...
-    ] = ()  # (position of the slot, its length, start, end, ...)
+    ] = ()  # (position of the slot, its length, start, end, ...); without slices a note stands there
+    aged: bool = False  # an old result that was shortened once more
 
     def changes(self, message: Message, memory: TextMemory | None = None) -> dict[Path, str]:
         """The shortened strings of the message. Raises ValueError when this is the form of another."""
@@ -49,23 +50,25 @@ class Form:
             if position >= len(message.slots) or len(message.slots[position].text) != length:
                 raise ValueError("the stored form does not fit the message")
             slot = message.slots[position]
-            texts[slot.path] = memory.shortened(slot.text, bounds)
+            texts[slot.path] = memory.shortened(slot.text, bounds) if bounds else LEFT_OUT
         return texts
 
     def encode(self) -> bytes:
         """Compact JSON; holds offsets, no text."""
-        return orjson.dumps([self.tokens_before, self.tokens_after, self.free, self.cuts])
+        values = [self.tokens_before, self.tokens_after, self.free, self.cuts]
+        return orjson.dumps([*values, 1] if self.aged else values)
 
 
 def decode_form(data: bytes) -> Form | None:
     """The form in stored bytes; None when they are none."""
     try:
-        before, after, free, cuts = orjson.loads(data)
+        before, after, free, cuts, *aged = orjson.loads(data)
         return Form(
             int(before),
             int(after),
             int(free),
             tuple((int(slot), int(length), tuple(map(int, bounds))) for slot, length, bounds in cuts),
+            bool(aged),
         )
     except (ValueError, TypeError):
         return None

@@ -17,7 +17,8 @@ from compressor.errors import (
 )
 from gateway.chat.conversation import Conversation
 from gateway.chat.segments import live_turn, question_of, split_message
-from gateway.compression.choosing import Judged, Measured, choose, make_form
+from gateway.compression.ageing import Ageing, find_old_results
+from gateway.compression.choosing import Judged, Measured, choose, make_form, without_old
 from gateway.compression.decision import Ahead, Decision, Sizes, decide, still_pays
 from gateway.compression.job import Job, Outcome, Past, at_work
 from gateway.compression.planner import Costs, hit_rate, rates_of, scoring_price, turns_ahead
@@ -69,14 +70,20 @@ class Reformer:
         new = await self._measure(job, past.conversation, history.new)
         old = {**history.forms, **_whole_forms(past.conversation, passed, earlier)}
         fresh = _whole_forms(past.conversation, history.new, new)
-        decision = self._decide(job, past, old, new)
+        ageing = find_old_results(job.policy, past.conversation, old)
+        decision = self._decide(job, past, old, new, ageing)
         job.watch.lap("plan")
         if decision.choice == "as-is":
             return Outcome({**old, **fresh}, decision.plan, past.generation)
         indices, measured = history.new, new
         if decision.choice == "all":
-            indices = tuple(sorted({*history.new, *(i for i, form in old.items() if form.free)}))
+            unshortened = (i for i, form in old.items() if form.free)
+            indices = tuple(sorted({*history.new, *unshortened, *ageing.messages}))
             measured = await self._measure(job, past.conversation, indices)
+            if job.policy.old_results is not None and not job.policy.old_results.keep:
+                measured = without_old(measured, ageing.messages)
+        else:
+            ageing = Ageing()
         try:
             scored = await self._score(job, past.conversation, measured)
         except CompressorError as error:
@@ -86,8 +93,17 @@ class Reformer:
             job.watch.lap("score")
         big = sum(len(segment.text) for segment, _ in measured.free()) > _INLINE_CHOICE
         shortened, notes = await at_work(
-            big, _choose_forms, past.conversation, indices, measured, scored, decision.plan.target, job
+            big,
+            _choose_forms,
+            past.conversation,
+            indices,
+            measured,
+            scored,
+            decision.plan.target,
+            job,
+            ageing,
         )
+        shortened = ageing.settled(shortened, old)
         job.watch.lap("choose")
         compacted = decision.choice == "all" and self._compacts(job, past, old, shortened, decision)
         if decision.choice == "all" and not compacted:
@@ -145,8 +161,10 @@ class Reformer:
     def _count_one(self, job: Job) -> Callable[[str], int]:
         return lambda text: self.counts.count_now([text], job.counter)[0]
 
-    def _decide(self, job: Job, past: Past, old: Mapping[int, Form], new: Measured) -> Decision:
-        first_free = min((i for i, form in old.items() if form.free), default=None)
+    def _decide(
+        self, job: Job, past: Past, old: Mapping[int, Form], new: Measured, ageing: Ageing
+    ) -> Decision:
+        first_free = min((*(i for i, form in old.items() if form.free), *ageing.messages), default=None)
         untouched = [form for i, form in old.items() if first_free is None or i < first_free]
         sizes = Sizes(
             fixed=past.fixed_tokens,
@@ -157,6 +175,7 @@ class Reformer:
             new_free=new.free_tokens,
             old_compressible=sum(form.tokens_before if form.cuts else form.free for form in old.values()),
             least_new=round(_LEAST_NEW * job.policy.trigger_tokens),
+            old_results=ageing.tokens,
         )
         rates = rates_of(job.price)
         now = past.hit_rate(self.clock(), rates)
@@ -205,20 +224,22 @@ def _question(conversation: Conversation, job: Job) -> str:
     return question_of(conversation) if job.policy.question_aware else ""
 
 
-def _choose_forms(
+def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     conversation: Conversation,
     indices: Sequence[int],
     measured: Measured,
     scored: Scored,
     target: int,
     job: Job,
+    ageing: Ageing,
 ) -> tuple[dict[int, Form], list[str]]:
     """The chosen forms, and why some texts stayed whole although they should not have."""
     texts = [segment.text for segment, _ in measured.free()]
     relevance = scored.relevance or [None] * len(texts)
     question = _question(conversation, job)
     judged = [Judged(*both, question) for both in zip(scored.scores, relevance, strict=True)]
-    chosen = choose(measured, dict(zip(texts, judged, strict=True)), target, job.policy, job.counter)
+    words = dict(zip(texts, judged, strict=True))
+    chosen = choose(measured, words, target, job.policy, job.counter, ageing.messages)
     parts = measured.by_message()
     forms = {}
     for index in indices:

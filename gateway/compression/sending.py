@@ -156,7 +156,7 @@ def _prefix(past: Past, outcome: Outcome, sent: list[int]) -> tuple[int, int]:
     for index in sent:
         form = outcome.forms[index]
         earlier = past.history.forms.get(index)
-        changed = bool(form.cuts) and form != earlier
+        changed = bool(form.cuts) and (earlier is None or form.cuts != earlier.cuts)
         if broken or changed:
             broken += earlier.tokens_after if earlier is not None else form.tokens_before
         elif index not in past.history.unseen:
