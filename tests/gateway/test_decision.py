@@ -30,7 +30,7 @@ def test_a_cold_cache_is_the_moment_to_compact() -> None:
     assert decision.choice == "all"
     assert decision.plan.target == 4_250
     assert decision.plan.steps[0] == "half"
-    assert decision.plan.steps[1].startswith("compaction: 6000 tokens of earlier messages")
+    assert decision.plan.steps[1].startswith("compaction: some 3000 tokens less of earlier messages")
 
 
 def test_what_does_not_fit_is_compacted_whatever_it_costs() -> None:
