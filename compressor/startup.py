@@ -18,6 +18,13 @@ def open_engine(config: CompressorConfig | None = None) -> ScoringEngine:
     return Engine(model.scorer, model.tokenizer, model.shape, model.limits, model.ranking)
 
 
+def count_gpus() -> int:
+    """How many GPUs torch sees; 0 without torch."""
+    from compressor.model import loading
+
+    return loading.count_gpus()
+
+
 def check_model(config: CompressorConfig) -> None:
     """Finds the model and reads its config.json only. Raises ModelLoadFailed as `open_engine` does."""
     from compressor.model.description import describe_model

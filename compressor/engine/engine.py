@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from compressor.engine.protocol import EngineHealth
 from compressor.engine.ranking import rank_by_cosine, rank_by_words
 from compressor.engine.scorer import Scorer
-from compressor.engine.tokenizing import TextTokenizer, code_points
+from compressor.engine.tokenizing import TextTokenizer, TokenizedText, code_points
 from compressor.engine.waiting import Job, WaitingLine
 from compressor.engine.windows import WindowShape, passage_window, plan_windows
 from compressor.engine.worker import Worker, answer
@@ -63,6 +63,7 @@ class Engine:
         self._ranking = ranking or Ranking()
         self._line = WaitingLine(limits.max_waiting_tokens)
         self._threads = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-tokenize")
+        self._slabs = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-slabs")
         self._worker = Worker(scorer, self._line, limits.max_batch_tokens)
 
     async def score(self, text: str) -> WordScores:
@@ -112,6 +113,7 @@ class Engine:
         """Fails what waits with EngineStopped, lets the running batch end, frees the device."""
         await asyncio.to_thread(self._worker.stop, "the engine is closed")
         self._threads.shutdown(wait=False)  # what is being tokenised finds the line stopped
+        self._slabs.shutdown(wait=False)
 
     async def _feed(self, job: Job, chars: int, work: Callable[[], T]) -> T:
         """Runs `work`, which feeds the job's windows to the line, on a tokenising thread.
@@ -143,7 +145,7 @@ class Engine:
         """Queues the text's windows as they are tokenised; how many words it has."""
         codes = code_points(text)
         words = split_words(text)
-        slabs = self._tokenizer.tokenize(text, codes, words) if len(words) else ()
+        slabs = self._ahead(self._tokenizer.tokenize(text, codes, words)) if len(words) else ()
         for windows in plan_windows(codes, words, slabs, self._shape):
             if job.over:  # cancelled, or one of its batches failed
                 return len(words)
@@ -151,6 +153,14 @@ class Engine:
         if job.complete():
             answer([(job, job.parts)])
         return len(words)
+
+    def _ahead(self, slabs: Iterator[TokenizedText]) -> Iterator[TokenizedText]:
+        """The same slabs; while one is planned, the next is tokenised on another thread."""
+        slab = next(slabs, None)
+        while slab is not None:
+            following = None if slab.last else self._slabs.submit(next, slabs, None)
+            yield slab
+            slab = following.result() if following is not None else None
 
     def _feed_passages(self, job: Job, question: str, passages: Sequence[str]) -> None:
         """Queues the question's window, then each passage's, prefixed as the encoder expects."""

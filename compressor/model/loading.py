@@ -110,6 +110,15 @@ def choose_device(wish: str) -> str:
     return f"cuda:{index}"
 
 
+def count_gpus() -> int:
+    """How many GPUs torch sees; 0 without torch."""
+    if find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def load_tokenizer(model: ModelDescription) -> TextTokenizer:
     """The folder's fast tokenizer. Raises ModelLoadFailed when it has none, or one of another model."""
     tokenizer = _fast_tokenizer(model)

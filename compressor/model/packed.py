@@ -158,7 +158,7 @@ class PackedEncoder:
     def _add_norm(
         self, x: torch.Tensor, residual: torch.Tensor, norm: NormWeight, reader: Weight | None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """Layer norm of the sum, with its float8 form if the reading weight wants one; fp32 without reader."""
+        """Layer norm of the sum, with its float8 form if its reader wants one; fp32 without reader."""
         if x.is_cuda and self._dtype is not torch.float32:
             from compressor.model.kernels import add_norm
 

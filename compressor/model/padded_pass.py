@@ -1,9 +1,9 @@
 """The encoder's pass at fixed sizes, captured as CUDA graphs: one launch a batch instead of hundreds.
 
 A pass over few tokens takes the GPU less time than Python needs to launch its kernels one by one
-(XLM-R-large, 512 tokens: 7.8 ms, replayed 1.3 ms), and those launches keep other threads from Python. A graph has one size,
-so a batch is padded to the next larger one: padding tokens belong to no window, rows do not see each other
-outside of attention, and their results land in places that nobody reads.
+(XLM-R-large, 512 tokens: 7.8 ms, replayed 1.3 ms), and those launches keep other threads from Python. A
+graph has one size, so a batch is padded to the next larger one: padding tokens belong to no window, rows do
+not see each other outside of attention, and their results land in places that nobody reads.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +17,7 @@ from gateway.commands import fleet
 
 REFUSED = 1
 _SWITCH_SECONDS = 0.0005
-_EXAMPLE = "Example: terse compressor serve --socket /run/terse.sock --device cuda:0"
+_EXAMPLE = "Example: terse compressor serve --socket /run/terse.sock --gpus all"
 
 
 def register(app: typer.Typer) -> None:
@@ -45,15 +47,19 @@ def serve(
     waiting_tokens: Annotated[
         int | None, typer.Option(help="Queued encoder tokens beyond which callers are refused.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the encoder.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of each encoder.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="One encoder a GPU: all, or indices as in 0,1.")] = None,
+    replicas: Annotated[int, typer.Option(min=1, max=64, help="Encoders a device, each a process.")] = 1,
 ) -> None:
     """Score texts for gateways on a Unix socket or a TCP port, until SIGTERM.
 
-    Run one process per GPU and list them all in `compressor: {url: ...}`. Exit code 0: ended as asked; 1: the
-    model cannot be loaded; 2: the command line is refused.
+    With --gpus or --replicas this process only hands texts on, each to the encoder process with the least to
+    do; one that ends is started again. Exit code 0: ended as asked; 1: the model cannot be loaded; 2: the
+    command line is refused.
     """
     if (socket is None) == (port is None):
         raise typer.BadParameter("give either --socket or --port")
+    devices = _devices(device, gpus) * replicas
     config = CompressorConfig(
         model=model,
         device=device,
@@ -66,7 +72,32 @@ def serve(
     _check_model(config)
     address = f"unix://{socket}" if socket else f"http://{host}:{port}"
     typer.echo(f"The compressor listens on {address}", err=True)
-    _run_server(config, socket, host, port or 0)
+    listening = _Listening(socket, host, port or 0)
+    if len(devices) == 1:
+        _run_server(partial(_load_app, replace(config, device=devices[0])), listening)
+        return
+    from gateway.compression.replicas import replicas as started
+
+    with started(config, devices) as url:
+        _run_server(partial(_load_front, url), listening)
+
+
+def _devices(device: str, gpus: str | None) -> list[str]:
+    """The devices that --device or --gpus name."""
+    if gpus is None:
+        return [device]
+    if device != "auto":
+        raise typer.BadParameter("give either --device or --gpus")
+    if gpus == "all":
+        from compressor.startup import count_gpus
+
+        if not (count := count_gpus()):
+            raise typer.BadParameter("--gpus all: there is no GPU that torch sees")
+        return [f"cuda:{index}" for index in range(count)]
+    indices = [part.strip() for part in gpus.split(",")]
+    if not all(index.isascii() and index.isdigit() for index in indices) or len(set(indices)) < len(indices):
+        raise typer.BadParameter(f"--gpus {gpus}: expected all, or different indices as in 0,1")
+    return [f"cuda:{int(index)}" for index in indices]
 
 
 def _check_model(config: CompressorConfig) -> None:
@@ -80,17 +111,26 @@ def _check_model(config: CompressorConfig) -> None:
         raise typer.Exit(REFUSED) from None
 
 
-def _run_server(config: CompressorConfig, socket: Path | None, host: str, port: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """Where the process can be reached."""
+
+    socket: Path | None
+    host: str
+    port: int
+
+
+def _run_server(load_app: Callable[[], Any], at: _Listening) -> None:
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.log import LogLevels
     from granian.server.mp import MPServer
 
     server = MPServer(
         "terse-compressor",
-        address=host,
-        port=port,
-        uds=socket,
-        uds_permissions=0o600 if socket else None,
+        address=at.host,
+        port=at.port,
+        uds=at.socket,
+        uds_permissions=0o600 if at.socket else None,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         websockets=False,
@@ -101,7 +141,7 @@ def _run_server(config: CompressorConfig, socket: Path | None, host: str, port: 
         respawn_interval=0.5,
         workers_kill_timeout=10,
     )
-    server.serve(target_loader=partial(_load_app, config), wrap_loader=False)
+    server.serve(target_loader=load_app, wrap_loader=False)
 
 
 def _load_app(config: CompressorConfig) -> Any:
@@ -115,6 +155,16 @@ def _load_app(config: CompressorConfig) -> Any:
     # than the whole pass over a prompt on a GPU.
     sys.setswitchinterval(_SWITCH_SECONDS)
     return create_compressor_app(open_engine(config))
+
+
+def _load_front(url: str) -> Any:
+    """Runs in the worker process of a compressor that has several encoder processes behind it."""
+    from gateway.compression.compressor_server import create_compressor_app
+    from gateway.compression.remote_engine import RemoteEngine
+    from gateway.parenthood import end_with_parent
+
+    end_with_parent()
+    return create_compressor_app(RemoteEngine(url))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The compressor process: one engine behind HTTP, over a Unix socket or TCP. Bodies are bytes.
+"""The compressor process: an engine, or several processes, behind HTTP on a Unix socket or TCP port.
 
     POST /v1/score   UTF-8 text            -> one byte a word
     POST /v1/rank    {question, passages}  -> one byte a passage
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -26,8 +26,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from compressor.engine.protocol import ScoringEngine
-from compressor.errors import CompressorError, DeadlineExceeded, InvalidText, Overloaded
+from compressor.engine.protocol import EngineHealth, ScoringEngine
+from compressor.errors import CompressorError, DeadlineExceeded, EngineStopped, InvalidText, Overloaded
+from gateway.compression.remote_engine import RemoteEngine
 
 T = TypeVar("T")
 MAX_BODY_BYTES = 64 * 1024 * 1024  # twice the gateway's default for a whole request
@@ -43,6 +44,9 @@ def create_compressor_app(engine: ScoringEngine) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        if isinstance(engine, RemoteEngine):
+            with suppress(EngineStopped):  # it goes on asking; until one answers, /health says why
+                await engine.connect()
         yield
         await engine.close()
 
@@ -147,6 +151,19 @@ class _EngineCollector(Collector):
             ("terse_compressor_batches", "Passes of the encoder", health.batches),
         ):
             yield CounterMetricFamily(name, help_text, value)
+        if isinstance(self._engine, RemoteEngine):
+            yield from _process_metrics(self._engine.healths())
+
+
+def _process_metrics(healths: Iterable[EngineHealth]) -> Iterable[Metric]:
+    """One row for each encoder process behind this one."""
+    labels = ["process", "device"]
+    ready = GaugeMetricFamily("terse_compressor_process_ready", "1 while it scores", labels=labels)
+    waiting = GaugeMetricFamily("terse_compressor_process_waiting_tokens", "Its queue", labels=labels)
+    for number, health in enumerate(healths):
+        ready.add_metric([str(number), health.device], int(health.ready))
+        waiting.add_metric([str(number), health.device], health.waiting_tokens)
+    return ready, waiting
 
 
 async def _read_body(request: Request) -> bytes:

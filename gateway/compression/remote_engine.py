@@ -119,6 +119,10 @@ class RemoteEngine:
             batches=sum(health.batches for health in known),
         )
 
+    def healths(self) -> list[EngineHealth]:
+        """What each process said last, in the order of the URLs."""
+        return [process.health for process in self._processes]
+
     async def close(self) -> None:
         """Closes the connections; the processes go on."""
         self._closed = True
