@@ -6,7 +6,7 @@ SERVING := $(VENV)/.serving
 WORKING := $(VENV)/.working
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: run test check bench fmt setup
+.PHONY: run test test-gpu check bench fmt setup
 
 # make run: set everything up and serve on 127.0.0.1:4000
 run: $(SERVING)
@@ -15,6 +15,10 @@ run: $(SERVING)
 # make test: set everything up and run every test
 test: $(WORKING)
 	$(BIN)/pytest
+
+# make test-gpu: the tests that need CUDA; everything else leaves them out
+test-gpu: $(WORKING)
+	$(BIN)/pytest -m gpu tests/gpu
 
 # make check: style, types, architecture, then every test
 check: $(WORKING)
