@@ -71,7 +71,12 @@ class TextTokenizer:
         ]
 
     def _tokenize_slab(self, text: str, spans: list[tuple[int, int]]) -> TokenizedText:
-        encoded = self._tokenizer.encode_batch([text[a:b] for a, b in spans], add_special_tokens=False)
+        pieces = [text[a:b] for a, b in spans]
+        different = list(dict.fromkeys(pieces))  # megabytes of spaces are one piece, many times
+        encoded = self._tokenizer.encode_batch(different, add_special_tokens=False)
+        if len(different) < len(pieces):
+            known = dict(zip(different, encoded, strict=True))
+            encoded = [known[piece] for piece in pieces]
         sizes = [len(piece) for piece in encoded]
         total = sum(sizes)
         ids = np.fromiter(chain.from_iterable(piece.ids for piece in encoded), np.int32, total)

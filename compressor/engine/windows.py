@@ -82,8 +82,7 @@ class WindowPlanner:
         owners = _owners(first, final)
         windows = []
         while True:
-            fresh = np.flatnonzero(first[self._start :] > self._judged)
-            self._start += int(fresh[0]) if fresh.size else count - self._start
+            self._start = max(self._start, int(np.searchsorted(first, self._judged, "right")))
             start, before = self._start, max(0, self._start - shape.margin)
             reach = before + shape.room
             if start >= count or (reach >= count and not last):

@@ -23,15 +23,13 @@ _KEPT = re.compile(
 class HtmlParts:
     """Character spans of an HTML text."""
 
-    structure: list[tuple[int, int]]  # stays
+    shown: list[tuple[int, int]]  # headings, links and the like stay, and so do all tags
     noise: list[tuple[int, int]]  # insides of scripts and the like, and comments: nobody reads them
 
 
 def html_parts(text: str) -> HtmlParts:
     """What of an HTML text stays, and what goes first."""
-    structure = [tag.span() for tag in TAG.finditer(text)]
-    structure += [found.span() for found in _KEPT.finditer(text)]
-    return HtmlParts(structure, _noise(text))
+    return HtmlParts([found.span() for found in _KEPT.finditer(text)], _noise(text))
 
 
 def check_html(original: str, shortened: str) -> str:

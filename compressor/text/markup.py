@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from compressor.text.kinds import CODE_LINE
-from compressor.text.words import TAG
+from compressor.text.words import cover
 
 Place = tuple[int, int]
 _FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
@@ -91,25 +93,20 @@ def json_spans(text: str) -> list[Place]:
     return spans
 
 
-def tag_spans(text: str) -> Iterator[Place]:
-    """HTML and XML tags, comments and declarations."""
-    if "<" in text and ">" in text:
-        for tag in TAG.finditer(text):
-            yield tag.span()
+def table_spans(text: str, codes: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """What holds Markdown tables together: every `|` of their rows, rules, and header rows, [spans, 2].
 
-
-def table_spans(text: str) -> list[Place]:
-    """What holds Markdown tables together: every `|` of their rows, rules, and header rows."""
+    `codes` are the text's characters, [characters].
+    """
     if "|" not in text:
-        return []
-    spans: list[Place] = []
-    end_of_last = -2
-    for row in _TABLE_ROW.finditer(text):
-        if row.start() > end_of_last + 1:
-            spans.append(row.span())  # the first row of a table is its header
-        end_of_last = row.end()
-        spans += [(at, at + 1) for at in range(row.start(), row.end()) if text[at] == "|"]
-    for rule in _TABLE_RULE.finditer(text):
-        header = text.rfind("\n", 0, max(0, rule.start() - 1)) + 1
-        spans.append((header, rule.end()))
-    return spans
+        return np.zeros((0, 2), np.int64)
+    rows = np.asarray([row.span() for row in _TABLE_ROW.finditer(text)], np.int64).reshape(-1, 2)
+    # The first row of a table is its header.
+    headers = rows[rows[:, 0] > np.concatenate(([-2], rows[:-1, 1])) + 1]
+    pipes = np.flatnonzero(codes == ord("|"))
+    pipes = pipes[cover(rows, len(codes))[pipes]]
+    rules = [
+        (text.rfind("\n", 0, max(0, rule.start() - 1)) + 1, rule.end()) for rule in _TABLE_RULE.finditer(text)
+    ]
+    ruled = np.asarray(rules, np.int64).reshape(-1, 2)
+    return np.concatenate((headers, np.stack((pipes, pipes + 1), axis=1), ruled))

@@ -7,7 +7,7 @@ it survives by construction.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from compressor.errors import InvalidOption
 from compressor.shapes import PROTECTABLE
 from compressor.text.characters import Char
-from compressor.text.markup import code_spans, json_spans, table_spans, tag_spans
+from compressor.text.markup import code_spans, json_spans, table_spans
 from compressor.text.negations import STRIP, is_negation, negation_candidates, unspaced_negations
-from compressor.text.words import Words, words_at
+from compressor.text.words import Words, cover, tag_places, words_at
 
 # Code of a reason in `Protection.codes`; the first reason that fits is the one that is told.
 REASONS = (
@@ -120,37 +120,33 @@ def protect_words(words: Words, protect: frozenset[str], force_tokens: Sequence[
         _protect_numbers(words, codes)
     if "identifiers" in protect or "urls" in protect:
         _protect_names(words, codes, protect)
-    for kind, find in (
-        ("tables", table_spans),
-        ("tags", tag_spans),
-        ("json", json_spans),
-        ("code", code_spans),
-    ):
+    finders: dict[str, Callable[[], Iterable[tuple[int, int]] | NDArray[np.int64]]] = {
+        "tables": lambda: table_spans(text, words.codes),
+        "tags": lambda: tag_places(words.codes),
+        "json": lambda: json_spans(text),
+        "code": lambda: code_spans(text),
+    }
+    for kind, find in finders.items():
         if kind in protect:
-            mark_spans(words, codes, find(text), kind)
+            mark_spans(words, codes, find(), kind)
     for token in force_tokens:
         _force(words, codes, tails, token)
     return Protection(codes, tails)
 
 
-def mark_spans(words: Words, codes: NDArray[np.uint8], spans: Iterable[tuple[int, int]], reason: str) -> None:
+def mark_spans(
+    words: Words,
+    codes: NDArray[np.uint8],
+    spans: Iterable[tuple[int, int]] | NDArray[np.int64],
+    reason: str,
+) -> None:
     """Gives every word that overlaps one of the character spans this reason."""
-    flat = np.asarray(list(spans), np.int64).reshape(-1, 2)
+    flat = spans if isinstance(spans, np.ndarray) else np.asarray(list(spans), np.int64).reshape(-1, 2)
     if not len(flat):
         return
     first = np.searchsorted(words.ends, flat[:, 0], "right")
     last = np.searchsorted(words.starts, flat[:, 1], "left")
-    _mark_ranges(codes, first, last, CODE[reason])
-
-
-def _mark_ranges(
-    codes: NDArray[np.uint8], first: NDArray[np.int64], last: NDArray[np.int64], code: int
-) -> None:
-    depth = np.zeros(len(codes) + 1, np.int32)
-    filled = first < last
-    np.add.at(depth, first[filled], 1)
-    np.add.at(depth, last[filled], -1)
-    codes[np.cumsum(depth[:-1]) > 0] = code
+    codes[cover(np.stack((first, last), axis=1), len(codes))] = CODE[reason]
 
 
 def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
@@ -233,21 +229,16 @@ def _force(words: Words, codes: NDArray[np.uint8], tails: NDArray[np.int32], tok
     if not token or token.isspace():
         return  # line breaks are forced when the text is put together
     text = words.text
-    only_signs = not any(character.isalnum() for character in token)
-    spans = []
-    at = text.find(token)
-    while at >= 0:
-        end = at + len(token)
-        index = int(np.searchsorted(words.ends, at, "right"))
-        if (
-            only_signs
-            and index < len(words)
-            and words.starts[index] < at
-            and end <= words.ends[index]
-            and not any(character.isalnum() for character in text[end : words.ends[index]])
-        ):
-            tails[index] = min(tails[index], at)
-        else:
-            spans.append((at, end))
-        at = text.find(token, end)
-    mark_spans(words, codes, spans, "forced")
+    places = np.asarray([found.start() for found in re.finditer(re.escape(token), text)], np.int64)
+    spans = np.stack((places, places + len(token)), axis=1)
+    if any(character.isalnum() for character in token):
+        mark_spans(words, codes, spans, "forced")
+        return
+    index = np.searchsorted(words.ends, places, "right")
+    inside = index < len(words)
+    inside[inside] = words.starts[index[inside]] < places[inside]
+    inside[inside] = spans[inside, 1] <= words.ends[index[inside]]
+    ends = zip(spans[inside, 1].tolist(), words.ends[index[inside]].tolist(), strict=True)
+    inside[inside] = [not any(map(str.isalnum, text[start:end])) for start, end in ends]
+    np.minimum.at(tails, index[inside], places[inside].astype(np.int32))
+    mark_spans(words, codes, spans[~inside], "forced")

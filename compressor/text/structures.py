@@ -7,7 +7,7 @@ and the slices are the same for all kinds. A check that fails makes the text sta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from compressor.text.line_heads import match_heads
 from compressor.text.line_text import changed_lines, check_diff, log_lines, trace_lines
 from compressor.text.protection import CODE, mark_spans
 from compressor.text.units import Units
-from compressor.text.words import Words
+from compressor.text.words import Words, cover, tag_places
 
 _LINE_NUMBER_KINDS = ("numbers", "identifiers", "urls", "negations", "tables", "tags")
 _HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t][^\n]*|[^\n]+\n(?:={3,}|-{3,})[ \t]*$)", re.MULTILINE)
@@ -96,16 +96,19 @@ def _treat_markdown(words: Words, units: Units, plain: Treatment) -> Treatment:
 
 
 def _treat_json(words: Words, units: Units, plain: Treatment) -> Treatment:
-    free = np.zeros(len(words), bool)
-    for start, end in leaf_interiors(words.text):
-        # The first and last word of a leaf hold its quotes.
-        first = int(np.searchsorted(words.starts, start, "left"))
-        last = int(np.searchsorted(words.ends, end, "right"))
-        free[first:last] = True
+    # The first and last word of a leaf hold its quotes.
+    free = cover(_inner_words(words, leaf_interiors(words.text)), len(words))
     codes = plain.codes
     codes[codes == CODE["json"]] = 0
     codes[~free & (codes == 0)] = CODE["json"]
     return replace(plain, validate=check_json)
+
+
+def _inner_words(words: Words, spans: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """The first of the words that lie in each span, and the one behind the last, shape [spans, 2]."""
+    flat = np.asarray(list(spans), np.int64).reshape(-1, 2)
+    first = np.searchsorted(words.starts, flat[:, 0], "left")
+    return np.stack((first, np.searchsorted(words.ends, flat[:, 1], "right")), axis=1)
 
 
 def _treat_code(words: Words, units: Units, plain: Treatment) -> Treatment:
@@ -140,10 +143,9 @@ def _treat_trace(words: Words, units: Units, plain: Treatment) -> Treatment:
 def _treat_html(words: Words, units: Units, plain: Treatment) -> Treatment:
     parts = html_parts(words.text)
     codes, group, scores = plain.codes, plain.group, plain.scores.copy()
-    mark_spans(words, codes, parts.structure, "tags")
-    for number, (start, end) in enumerate(parts.noise):
-        first = int(np.searchsorted(words.starts, start, "left"))
-        last = int(np.searchsorted(words.ends, end, "right"))
+    mark_spans(words, codes, tag_places(words.codes), "tags")
+    mark_spans(words, codes, parts.shown, "tags")
+    for number, (first, last) in enumerate(_inner_words(words, parts.noise).tolist()):
         free = codes[first:last] != CODE["forced"]
         codes[first:last][free] = 0
         group[first:last][free] = number

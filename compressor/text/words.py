@@ -34,6 +34,7 @@ _URL_REST = re.compile(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,15}\Z")
 # At most 2,000 characters a tag, so that a text of "<" costs linear time.
 TAG = re.compile(r"<(?:/?[A-Za-z][^<>]{0,2000}|![^<>]{0,2000}|\?[^<>]{0,2000})>")
+_OPENS, _CLOSES, _LONGEST_TAG = ord("<"), ord(">"), 2000
 _JSON_HEAD = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*(?:[\"\[{\]]|-?\d|true\b|false\b|null\b))")
 _JSON_BREAK = re.compile(r"\\[ntr]")
 _NO_BREAK_SPACES = (0xA0, 0x2009, 0x202F)  # thousands separators: "1 234" is one number
@@ -69,7 +70,7 @@ def split_words(text: str) -> Words:
     solid = classes != Char.SPACE
     cut = _cuts(codes, classes)
     _keep_urls_whole(text, cut)
-    _cut_around_tags(text, cut)
+    _cut_around_tags(codes, cut)
     _cut_at_json_breaks(text, cut)
     begins = solid.copy()
     begins[1:] &= ~solid[:-1] | cut[1:]
@@ -160,15 +161,38 @@ def _keep_urls_whole(text: str, cut: NDArray[np.bool_]) -> None:
         at = text.find("://", end)
 
 
-def _cut_around_tags(text: str, cut: NDArray[np.bool_]) -> None:
-    if "<" not in text or ">" not in text:
+def _cut_around_tags(codes: NDArray[np.uint32], cut: NDArray[np.bool_]) -> None:
+    tags = tag_places(codes)
+    if not len(tags):
         return
-    for tag in TAG.finditer(text):
-        start, end = tag.span()
-        cut[start + 1 : end] = False
-        cut[start] = True
-        if end < len(cut):
-            cut[end] = True
+    cut[cover(tags + np.asarray([1, 0]), len(cut))] = False
+    cut[tags[:, 0]] = True
+    cut[tags[tags[:, 1] < len(cut), 1]] = True
+
+
+def tag_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """What `TAG.finditer` finds, shape [tags, 2]. Looks at angle brackets only."""
+    brackets = np.flatnonzero((codes == _OPENS) | (codes == _CLOSES))
+    starts, ends = brackets[:-1], brackets[1:]
+    paired = (codes[starts] == _OPENS) & (codes[ends] == _CLOSES) & (ends - starts >= 2)
+    starts, ends = starts[paired], ends[paired]
+    sign = codes[starts + 1]
+    slash = sign == ord("/")
+    name = starts + 1 + slash
+    letter = codes[name] | 32  # lower case
+    named = (letter >= ord("a")) & (letter <= ord("z")) & (codes[name] < 128) & (name < ends)
+    fits = (ends - name - 1 <= _LONGEST_TAG) & (named | (sign == ord("!")) | (sign == ord("?")))
+    return np.stack((starts[fits], ends[fits] + 1), axis=1)
+
+
+def cover(spans: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
+    """Which of `length` places lie in one of the spans [spans, 2]; empty spans cover nothing."""
+    depth = np.zeros(length + 1, np.int32)
+    filled = spans[spans[:, 0] < spans[:, 1]]
+    np.add.at(depth, filled[:, 0], 1)
+    np.add.at(depth, filled[:, 1], -1)
+    covered: NDArray[np.bool_] = np.cumsum(depth[:-1]) > 0
+    return covered
 
 
 def _cut_at_json_breaks(text: str, cut: NDArray[np.bool_]) -> None:
