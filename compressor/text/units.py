@@ -33,7 +33,7 @@ _CLOSERS = "\"'”’»)]}*_`」』）】》"
 _CLOSER, _OTHER_END, _LATIN_END, _STOP = 1, 2, 3, 4  # kinds of signs at a word's end
 _ENDING_OF = np.asarray([_NO, _NO, _SURE, _LIKELY, _LIKELY], np.uint8)
 _LAST_END = max(map(ord, _LATIN_ENDS + _OTHER_ENDS + _CLOSERS)) + 1
-_INNER_SIGNS = np.asarray([ord(sign) for sign in ".(\"'“‘«["], np.uint32)
+_INNER_SIGNS = ".(\"'“‘«["  # that `_abbreviates` looks at
 _LONGEST_ABBREVIATION = max(map(len, _ABBREVIATIONS))
 _BULLET = re.compile(r"[-*+•–]\s|\(?\d{1,3}[.)]\s|#{1,6}\s|>|\|")
 _DOCUMENT = re.compile(
@@ -184,13 +184,19 @@ def _long_and_plain(words: Words, at: NDArray[np.int64]) -> NDArray[np.bool_]:
     looked at here.
     """
     starts, ends = words.starts[at], words.ends[at]
-    inner = np.isin(words.codes, _INNER_SIGNS)
-    upto = np.cumsum(inner, dtype=np.int32)
-    plain = upto[ends - 1] - upto[starts] + inner[starts] == 1  # the full stop itself
+    inner = np.flatnonzero(_inner_table()[np.minimum(words.codes, _LAST_END)])
+    plain = np.searchsorted(inner, ends) - np.searchsorted(inner, starts) == 1  # the full stop itself
     plain_length: NDArray[np.bool_] = (ends - starts == 1) | (
         plain & (ends - starts > _LONGEST_ABBREVIATION + 1)
     )
     return plain_length
+
+
+@lru_cache(maxsize=1)
+def _inner_table() -> NDArray[np.bool_]:
+    table = np.zeros(_LAST_END + 1, bool)
+    table[[ord(sign) for sign in _INNER_SIGNS]] = True
+    return table
 
 
 @lru_cache(maxsize=1)
