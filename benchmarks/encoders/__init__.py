@@ -1,0 +1,1 @@
+"""Parts of bench_compressor.py: what is measured of an encoder, and how."""
