@@ -15,14 +15,17 @@ DONE = b"data: [DONE]\n\n"
 class EventSplitter:
     """Feeds on chunks as they come and gives the events that they complete, without the blank line."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_rest", "_return")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = b""  # line ends are `\n` already
+        self._return = b""  # a `\r` that ended the last chunk; a `\n` may follow it
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that end in this chunk, in order; line ends are `\\n` afterwards."""
-        pending = (self._rest + chunk).replace(b"\r\n", b"\n")
+        chunk = self._return + chunk
+        self._return = chunk[-1:] if chunk.endswith(b"\r") else b""
+        pending = self._rest + chunk[: len(chunk) - len(self._return)].replace(b"\r\n", b"\n")
         *events, self._rest = pending.split(b"\n\n")
         return [event for event in events if event]
 

@@ -2,7 +2,8 @@
 
     POST /v1/score   UTF-8 text            -> one byte a word
     POST /v1/rank    {question, passages}  -> one byte a passage
-    GET  /health     what EngineHealth says; 503 when not ready
+    GET  /health     what EngineHealth says; 503 when not ready. Also at /health/readiness, for probes
+    GET  /health/liveness   that the process answers
     GET  /metrics    Prometheus
 
 `x-terse-deadline-ms` on a request bounds it; a client that leaves cancels it, and what still waits is
@@ -54,6 +55,8 @@ def create_compressor_app(engine: ScoringEngine) -> Starlette:
         Route("/v1/score", server.score, methods=["POST"]),
         Route("/v1/rank", server.rank, methods=["POST"]),
         Route("/health", server.health),
+        Route("/health/readiness", server.health),
+        Route("/health/liveness", server.liveness),
         Route("/metrics", server.metrics),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
@@ -87,6 +90,10 @@ class _CompressorServer:
         health = self._engine.health()
         body = {**asdict(health), "device": self._engine.device, "fingerprint": self._engine.fingerprint}
         return JSONResponse(body, 200 if health.ready else 503)
+
+    async def liveness(self, _request: Request) -> Response:
+        """That the process answers, whatever its engine does."""
+        return JSONResponse({"status": "alive"})
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -18,8 +19,9 @@ START_TRIES = 500
 class RedisServer:
     """Listens on a free port of the loopback; nothing is written to disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._options = tuple(options)
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
@@ -28,7 +30,11 @@ class RedisServer:
     def start(self) -> None:
         """Starts it, empty, and waits until it answers."""
         self._process = subprocess.Popen(
-            [str(get_binary_path()), "--port", str(self.port), "--save", "", "--appendonly", "no"],
+            [
+                str(get_binary_path()),
+                *("--port", str(self.port), "--save", "", "--appendonly", "no"),
+                *self._options,
+            ],
             cwd=self._folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,0 +1,1 @@
+"""What docker/ says, run here: command lines, health checks, probes."""
