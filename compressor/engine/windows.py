@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compressor.engine.scorer import Window
 from compressor.engine.tokenizing import TokenizedText
 from compressor.errors import ModelLoadFailed
+from compressor.text.characters import Char
 from compressor.text.words import Words
 
 _NEWLINE = 10
@@ -21,6 +22,8 @@ _KIND_OF[[ord(c) for c in "\"')]}»”’」』"]] = _CLOSER
 _KIND_OF[[ord(c) for c in ".!?…;؛؟।"]] = _SENTENCE_END
 _KIND_OF[[ord(c) for c in "。！？；"]] = _FULLWIDTH_END  # no space follows these
 _MOST_CLOSERS = 3  # brackets and quotes between a full stop and the space
+_SIGNS = np.zeros(max(Char) + 1, bool)  # by class of character
+_SIGNS[[Char.SPACE, Char.OPEN, Char.CLOSE, Char.COMMA, Char.DASH, Char.PIPE, Char.LEFT, Char.TRAIL]] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,16 @@ class WindowPlanner:
 
     They judge every word with a token exactly once, in order. A window's own words end at a line or sentence
     end where one lies in its last third, else at a word's end; beyond them it sees `margin` more tokens on
-    each side. A word cut by a window's end is judged by its beginning. All depends on the text alone.
+    each side. A word cut by a window's end is judged by its beginning, and by its letters and digits where it
+    has any: encoders score the full stop of "particles." far below the word. All depends on the text alone.
     """
 
     def __init__(self, codes: NDArray[np.uint32], words: Words, shape: WindowShape) -> None:
         self._codes = codes
         self._words = words
         self._shape = shape
+        # Characters that are no signs, before each place: a token between two equal counts is signs alone.
+        self._letters = np.concatenate([[0], np.cumsum(~_SIGNS[words.classes], dtype=np.int32)])
         empty = np.zeros(0, np.int32)
         self._tokens = TokenizedText(empty, empty, empty)  # from `margin` before the next window on
         self._start = 0  # the next window's first own token, in `_tokens`
@@ -80,6 +86,7 @@ class WindowPlanner:
         first, final = token_words(self._words, tokens)
         breaks = break_strengths(self._codes, tokens, first, final)
         owners = _owners(first, final)
+        signs = self._letters[tokens.starts] == self._letters[tokens.ends]
         windows = []
         while True:
             self._start = max(self._start, int(np.searchsorted(first, self._judged, "right")))
@@ -89,7 +96,7 @@ class WindowPlanner:
                 break
             end = count if reach >= count else _choose_end(breaks, start, reach - shape.margin)
             after = min(count, end + shape.margin)
-            if window := _window(tokens, owners, (before, start, end, after), shape):
+            if window := _window(tokens, owners, signs, (before, start, end, after), shape):
                 windows.append(window)
             self._judged = max(self._judged, int(final[start:end].max()))
             self._start = end
@@ -187,7 +194,11 @@ def _owners(first: NDArray[np.int64], last: NDArray[np.int64]) -> _Owners:
 
 
 def _window(
-    tokens: TokenizedText, owners: _Owners, bounds: tuple[int, int, int, int], shape: WindowShape
+    tokens: TokenizedText,
+    owners: _Owners,
+    signs: NDArray[np.bool_],
+    bounds: tuple[int, int, int, int],
+    shape: WindowShape,
 ) -> Window | None:
     """The window over tokens [before, after) that judges the words of [start, end); None without any."""
     before, start, end, after = bounds
@@ -196,10 +207,16 @@ def _window(
     if not word.size:
         return None
     low = int(word.min())
+    token = owners.token[pairs]
+    judges = ~signs[token]
+    spelled = np.zeros(int(word.max()) - low + 1, bool)
+    spelled[word[judges] - low] = True
+    judges |= ~spelled[word - low]  # a word of signs alone
+    token, word = token[judges], word[judges]
     head, size = len(shape.prefix), after - before
     ids = np.empty(head + size + len(shape.suffix), np.int32)
     ids[:head] = shape.prefix
     ids[head : head + size] = tokens.ids[before:after]
     ids[head + size :] = shape.suffix
-    pair_tokens = owners.token[pairs] - np.int32(before - head)
-    return Window(ids, pair_tokens, word - np.int32(low), low, int(word.max()) - low + 1)
+    pair_tokens = token - np.int32(before - head)
+    return Window(ids, pair_tokens, word - np.int32(low), low, len(spelled))

@@ -111,6 +111,20 @@ def test_a_giant_word_is_judged_by_its_beginning() -> None:
     assert len(windows) <= 3
 
 
+def test_a_word_is_judged_by_its_letters_and_signs_alone_by_themselves() -> None:
+    tokenizer = TOKENIZERS["unigram"]
+    text = '"abc, (abc). ... abc'
+    words, tokens = split_words(text), all_tokens(tokenizer, text)
+    assert words.strings() == ['"abc,', "(abc).", "...", "abc"]
+    (window,) = all_windows(tokenizer, text, shape_of(tokenizer))
+    judged_by: list[set[str]] = [set() for _ in range(len(words))]
+    for token, word in zip(window.pair_tokens.tolist(), window.pair_words.tolist(), strict=True):
+        judged_by[word].add(text[tokens.starts[token - 1] : tokens.ends[token - 1]].strip())
+    signs = set('",().')
+    assert not (judged_by[0] | judged_by[1] | judged_by[3]) & signs
+    assert judged_by[2] and judged_by[2] <= {".", "..", "..."}
+
+
 def test_special_tokens_spelled_out_are_plain_text() -> None:
     tokenizer = TOKENIZERS["unigram"]
     text = "a </s> b"
