@@ -1,6 +1,6 @@
 """Answers the model's calls of `terse_retrieve` and lets it go on, until its answer is the client's.
 
-Chat completions only, plain and streamed. The client sees one answer: text as it comes, its own tool calls,
+Plain and streamed, on every API with tools. The client sees one answer: text as it comes, its own tool calls,
 one usage that is the sum of all rounds. Where the model calls our tool and the client's at once, the client's
 calls go out and ours is dropped: an upstream wants results for all of them together.
 """
@@ -15,12 +15,12 @@ import orjson
 
 from compressor.engine.protocol import ScoringEngine
 from gateway.accounting.usage import read_usage
-from gateway.chat.event_stream import DONE, EventSplitter, write_event
+from gateway.chat.event_stream import EventSplitter
 from gateway.errors import UpstreamBroke
 from gateway.exchange import Admitted
+from gateway.recovery.offering import Offer, offer
 from gateway.recovery.recall import recall
-from gateway.recovery.streams import StreamEditor
-from gateway.recovery.tool import NAME, Call, Offer, name_of, next_round, offer
+from gateway.recovery.tool import NAME, Round
 from gateway.recovery.vault import Vault
 from gateway.shapes import Usage
 from gateway.stores.base import Hold
@@ -90,7 +90,7 @@ class Rounds:
         """Whether the model may still call the tool."""
         return self.count <= MOST_ROUNDS
 
-    async def go_on(self, text: str, calls: list[Call], *, restart: bool) -> bool:
+    async def go_on(self, done: Round, *, restart: bool) -> bool:
         """Answers the calls and asks again; `reply` is the next one. True when the model goes on from there.
 
         An upstream that does not take the answer gets, with `restart`, the client's own request instead,
@@ -99,14 +99,14 @@ class Rounds:
         await self.reply.body.close()
         team = self.admitted.caller.team.name
         originals = await self._originals(team)
+        calls, raw = done.calls, self.offered.raw
         answers = [await recall(call.query, originals, self.recovery.engine) for call in calls]
         self.tell("answered", len(calls))
-        self.offered.raw.update(
-            next_round(self.offered.raw, text, calls, answers, last=self.count == MOST_ROUNDS)
-        )
+        last = self.count == MOST_ROUNDS
+        raw.update(self.offered.dialect.next_round(raw, done, answers, last=last))
         await self._admit(len(calls))
         self.count += 1
-        outgoing = replace(self.outgoing, body=orjson.dumps(self.offered.raw))
+        outgoing = replace(self.outgoing, body=orjson.dumps(raw))
         sent = await self.live.directory.send(outgoing, self.admitted.model)
         goes_on = sent.reply.status == 200
         if not goes_on and restart:
@@ -128,6 +128,11 @@ class Rounds:
         """Counts calls of the tool."""
         self.recovery.calls.labels(self.admitted.match.policy.name, result).inc(count)
 
+    def tell_dropped(self, done: Round) -> None:
+        """Counts calls in the last round, which nobody answers."""
+        if done.calls:
+            self.tell("mixed" if done.others else "limit", len(done.calls))
+
     def note(self, usage: object) -> None:
         """Takes down the usage of one round."""
         if isinstance(usage, dict):
@@ -139,7 +144,7 @@ class Rounds:
 
     def additional(self) -> Usage:
         """What the rounds after the first were billed, and the output of those before the last."""
-        read = [read_usage(usage, "chat") for usage in self.usages]
+        read = [read_usage(usage, self.admitted.request.surface) for usage in self.usages]
         return Usage(
             input_tokens=sum(usage.input_tokens for usage in read[1:]),
             cached_input_tokens=sum(usage.cached_input_tokens for usage in read[1:]),
@@ -181,45 +186,30 @@ class PlainRounds:
         yield await self.read()
 
     async def read(self) -> bytes:
-        """The answer as one completion; the upstream's very bytes when the tool was not called."""
-        rounds = self.rounds
-        said = ""
+        """The answer as one reply; the upstream's very bytes when the tool was not called."""
+        rounds, dialect = self.rounds, self.rounds.offered.dialect
+        shown: list[Any] = []
         while True:
             body = await rounds.reply.body.read()
             try:
                 value = orjson.loads(body)
-                message = value["choices"][0]["message"]
-                ours, others = _split(message.get("tool_calls") or [])
+                done = dialect.read(value)
             except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-                return body  # no completion: the client's to judge
+                return body  # no answer: the client's to judge
             rounds.note(value.get("usage"))
-            if ours and not others and rounds.may_go_on:
-                text = message.get("content") or ""
-                said = said + text if await rounds.go_on(text, ours, restart=True) else ""
+            if done.calls and not done.others and rounds.may_go_on:
+                goes_on = await rounds.go_on(done, restart=True)
+                shown = [*shown, *done.shown] if goes_on else []
                 continue
-            if rounds.count == 1 and not ours:
+            # Some APIs give back the tools of the request; ours is not the client's to see.
+            if rounds.count == 1 and not done.calls and NAME.encode() not in body:
                 return body
-            return orjson.dumps(self._finished(value, message, said, ours, others))
+            rounds.tell_dropped(done)
+            return orjson.dumps(dialect.finished(value, done, shown, rounds.total()))
 
     async def close(self) -> None:
         """As ReplyBody."""
         await self.rounds.close()
-
-    def _finished(
-        self, value: dict[str, Any], message: dict[str, Any], said: str, ours: list[Call], others: list[Any]
-    ) -> dict[str, Any]:
-        if ours:
-            self.rounds.tell("mixed" if others else "limit", len(ours))
-            message["tool_calls"] = others
-            if not others:
-                del message["tool_calls"]
-                value["choices"][0]["finish_reason"] = "stop"
-        if said or (ours and not others):
-            message["content"] = said + (message.get("content") or "")
-        total = self.rounds.total()
-        if total is not None:
-            value["usage"] = total
-        return value
 
 
 @dataclass(slots=True)
@@ -230,7 +220,7 @@ class StreamedRounds:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         rounds = self.rounds
-        editor = StreamEditor()
+        editor = rounds.offered.dialect.editor()
         said = False  # the client has text already: there is no way back
         while True:
             splitter = EventSplitter()
@@ -238,14 +228,16 @@ class StreamedRounds:
                 for event in splitter.feed(chunk):
                     for part in editor.take(event):
                         yield part
-            editor.close()
             rounds.note(editor.usage)
-            if not editor.calls or editor.others or not rounds.may_go_on or editor.finish is None:
+            done = editor.round()
+            if done is None or not done.calls or done.others or not rounds.may_go_on:
                 break
-            said = said or bool(editor.text)
-            await rounds.go_on(editor.text, editor.calls, restart=not said)
-            editor = StreamEditor(editor.id)
-        for part in self._ending(editor):
+            said = said or bool(done.shown)
+            await rounds.go_on(done, restart=not said)
+            editor = editor.following()
+        if done is not None:
+            rounds.tell_dropped(done)
+        for part in editor.ending(rounds.total(), rounds.offered.wants_usage):
             yield part
 
     async def read(self) -> bytes:
@@ -255,26 +247,6 @@ class StreamedRounds:
     async def close(self) -> None:
         """As ReplyBody."""
         await self.rounds.close()
-
-    def _ending(self, editor: StreamEditor) -> list[bytes]:
-        """Finish reason, usage and `[DONE]`, as far as the upstream came to them."""
-        parts = []
-        if editor.calls:
-            self.rounds.tell("mixed" if editor.others else "limit", len(editor.calls))
-        total = self.rounds.total()
-        if editor.finish is not None:
-            finish = editor.finish
-            if editor.calls and not editor.others:
-                finish["choices"][0]["finish_reason"] = "stop"
-            # Without a usage chunk of its own the figures ride here, so that the books have them.
-            if total is not None and not self.rounds.offered.wants_usage:
-                finish["usage"] = total
-            parts.append(write_event(finish))
-            if total is not None and self.rounds.offered.wants_usage:
-                parts.append(write_event({**finish, "choices": [], "usage": total}))
-        if editor.done:
-            parts.append(DONE)
-        return parts
 
 
 def added(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -290,13 +262,3 @@ def added(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
             else:
                 total.setdefault(key, value)
     return total
-
-
-def _split(parts: list[Any]) -> tuple[list[Call], list[Any]]:
-    """Calls of our tool, and those of the client's."""
-    ours = [
-        Call(str(part.get("id") or ""), part["function"].get("arguments") or "")
-        for part in parts
-        if name_of(part) == NAME
-    ]
-    return ours, [part for part in parts if name_of(part) != NAME]

@@ -1,44 +1,29 @@
-"""The `terse_retrieve` tool as the model sees it, and how a request is given it. Chat completions only."""
+"""The `terse_retrieve` tool, and what every API has to say about it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from gateway.shapes import Compressed, ParsedRequest
-from policies.shapes import Policy
-
 NAME = "terse_retrieve"
-
+DESCRIPTION = (
+    "Long texts in this conversation were shortened: words, lines or passages may be missing. When "
+    "your answer depends on something that seems to be left out, call this with what you are looking "
+    "for; you get the original passages. Do not mention this tool to the user."
+)
+PARAMETERS: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "description": "What to look for, in a few words."}},
+    "required": ["query"],
+}
 # The same in every request: it stands in front of all that the upstream caches.
 DEFINITION: Mapping[str, Any] = {
     "type": "function",
-    "function": {
-        "name": NAME,
-        "description": (
-            "Long texts in this conversation were shortened: words, lines or passages may be missing. When "
-            "your answer depends on something that seems to be left out, call this with what you are looking "
-            "for; you get the original passages. Do not mention this tool to the user."
-        ),
-        "parameters": {
-            "type": "object",
-            "properties": {"query": {"type": "string", "description": "What to look for, in a few words."}},
-            "required": ["query"],
-        },
-    },
+    "function": {"name": NAME, "description": DESCRIPTION, "parameters": PARAMETERS},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A request as it goes upstream with the tool, and the originals that the tool can read."""
-
-    raw: dict[str, Any]
-    originals: tuple[str, ...]
-    wants_usage: bool  # the client asked for a usage chunk in its stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,71 +44,74 @@ class Call:
         return query if isinstance(query, str) else ""
 
 
-def offer(request: ParsedRequest, compressed: Compressed, policy: Policy) -> Offer | None:
-    """The request with the tool; None when there is nothing to recover, or the client leaves no room for it.
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What the model said in one round."""
 
-    Left alone: other surfaces, several choices at once, and a `tool_choice` other than "auto".
+    calls: Sequence[Call] = ()  # of our tool
+    others: bool = False  # it calls tools of the client's, too
+    said: Any = ""  # what goes back to it as its own words
+    shown: Sequence[Any] = ()  # the parts of its answer that the client gets
+
+
+class Editor(Protocol):
+    """Takes the events of one streamed round as they come and gives those that the client gets.
+
+    The end of the round is held back: whether it is the end of the answer is decided when it has come.
     """
-    raw = request.raw
-    if not policy.recovery or compressed.status != "applied" or request.path != "/v1/chat/completions":
-        return None
-    if (raw.get("n") or 1) != 1 or raw.get("tool_choice") not in (None, "auto"):
-        return None
-    tools = raw.get("tools") or []
-    if not isinstance(tools, list) or any(name_of(tool) == NAME for tool in tools) or raw.get("functions"):
-        return None
-    try:
-        sent = orjson.loads(compressed.body)
-    except orjson.JSONDecodeError:  # an escaped lone surrogate: passed on, never written anew
-        return None
-    originals = tuple(dict.fromkeys(_changed(raw.get("messages"), sent.get("messages"))))
-    if not originals:
-        return None
-    sent["tools"] = [*tools, DEFINITION]
-    sent["tool_choice"] = "auto"  # the default, which some servers (llama-cpp-python) want to hear
-    wants_usage = bool((raw.get("stream_options") or {}).get("include_usage"))
-    if request.stream:  # every round is paid for
-        sent["stream_options"] = {**(raw.get("stream_options") or {}), "include_usage": True}
-    return Offer(sent, originals, wants_usage)
+
+    usage: dict[str, Any] | None
+
+    def take(self, event: bytes) -> Iterator[bytes]:
+        """What the client gets of one event: the same bytes where nothing had to be changed."""
+
+    def round(self) -> Round | None:
+        """What was said, once no more events come; None when the upstream did not come to an end."""
+
+    def following(self) -> Editor:
+        """The editor of the next round of the same answer."""
+
+    def ending(self, total: dict[str, Any] | None, wants_usage: bool) -> Iterator[bytes]:
+        """What ends the answer, as far as the upstream came to it, with the usage of all rounds."""
+
+
+class Dialect(Protocol):
+    """How one API offers tools, calls them, and takes their answers."""
+
+    texts: str  # the field of a request that holds the conversation
+
+    def offered(self, raw: Mapping[str, Any], sent: dict[str, Any]) -> dict[str, Any] | None:
+        """`sent`, the shortened form of `raw`, with the tool; None when the client leaves no room for it."""
+
+    def next_round(
+        self, raw: Mapping[str, Any], done: Round, answers: Sequence[str], *, last: bool
+    ) -> dict[str, Any]:
+        """The request that goes on after the tool was called. In the last round it cannot be called again."""
+
+    def read(self, value: dict[str, Any]) -> Round:
+        """A plain reply. Raises LookupError, TypeError or AttributeError when it is none."""
+
+    def finished(
+        self, value: dict[str, Any], done: Round, shown: Sequence[Any], total: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The last plain reply without our calls, after what earlier rounds have `shown`."""
+
+    def editor(self) -> Editor:
+        """For a streamed reply."""
 
 
 def name_of(tool: object) -> str:
-    """The name of a tool or of a call; empty where there is none."""
-    function = tool.get("function") if isinstance(tool, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
+    """The name of a tool or of a call, in any API; empty where there is none."""
+    if not isinstance(tool, dict):
+        return ""
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else tool.get("name")
     return name if isinstance(name, str) else ""
 
 
-def next_round(
-    raw: dict[str, Any], text: str, calls: Sequence[Call], answers: Sequence[str], *, last: bool
-) -> dict[str, Any]:
-    """The request that goes on after the tool was called. In the last round it cannot be called again."""
-    said = [
-        {"id": call.id, "type": "function", "function": {"name": NAME, "arguments": call.arguments or "{}"}}
-        for call in calls
-    ]
-    results = [
-        {"role": "tool", "tool_call_id": call.id, "content": answer}
-        for call, answer in zip(calls, answers, strict=True)
-    ]
-    # Not null, which OpenAI takes and llama-cpp-python refuses.
-    message = {"role": "assistant", "content": text, "tool_calls": said}
-    again = {**raw, "messages": [*raw["messages"], message, *results]}
-    if last:
-        others = [tool for tool in raw["tools"] if name_of(tool) != NAME]
-        # Upstreams want to know the tools that a conversation has called; with others there are some.
-        again.update({"tools": others} if others else {"tool_choice": "none"})
-    return again
-
-
-def _changed(original: Any, sent: Any) -> Iterator[str]:
-    """The strings of the first that are not the same in the second."""
-    if isinstance(original, str):
-        if original != sent:
-            yield original
-    elif isinstance(original, list) and isinstance(sent, list):
-        for before, after in zip(original, sent, strict=False):
-            yield from _changed(before, after)
-    elif isinstance(original, dict) and isinstance(sent, dict):
-        for key, before in original.items():
-            yield from _changed(before, sent.get(key))
+def client_tools(raw: Mapping[str, Any]) -> list[Any] | None:
+    """The client's tools; None where there is one of our tool's name, or something that is no list."""
+    tools = raw.get("tools") or []
+    if not isinstance(tools, list) or any(name_of(tool) == NAME for tool in tools):
+        return None
+    return tools

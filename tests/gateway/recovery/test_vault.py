@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -22,10 +23,10 @@ class Spying(MemoryCache):
 
     def __init__(self) -> None:
         super().__init__()
-        self.items: dict[str, bytes] = {}
+        self.items: Mapping[str, bytes] = {}
         self.writes = 0
 
-    async def set_many(self, items: dict[str, bytes], ttl_seconds: int) -> None:  # type: ignore[override]
+    async def set_many(self, items: Mapping[str, bytes], ttl_seconds: int) -> None:
         self.items.update(items)
         self.writes += len(items)
         await super().set_many(items, ttl_seconds)
