@@ -23,7 +23,7 @@ class Spying(MemoryCache):
 
     def __init__(self) -> None:
         super().__init__()
-        self.items: Mapping[str, bytes] = {}
+        self.items: dict[str, bytes] = {}
         self.writes = 0
 
     async def set_many(self, items: Mapping[str, bytes], ttl_seconds: int) -> None:
