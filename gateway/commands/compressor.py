@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from gateway.commands import fleet
 
 REFUSED = 1
 _SWITCH_SECONDS = 0.0005
+_GARBAGE_OBJECTS = 100_000
 _EXAMPLE = "Example: terse compressor serve --socket /run/terse.sock --gpus all"
 
 
@@ -154,7 +156,11 @@ def _load_app(config: CompressorConfig) -> Any:
     # The tokenising threads and the encoder's thread take turns; Python's default of 5 ms a turn is longer
     # than the whole pass over a prompt on a GPU.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    return create_compressor_app(open_engine(config))
+    app = create_compressor_app(open_engine(config))
+    # Tokens come as tuples, ten thousand a prompt: enough to have Python look for cycles all the time.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_OBJECTS)
+    return app
 
 
 def _load_front(url: str) -> Any:
