@@ -23,7 +23,7 @@ TEXTS_EACH = 24
 def compressor_process(folder: Path, precision: str, replicas: int) -> Iterator[str]:
     """The URL of `terse compressor serve`, once it answers."""
     socket = Path(tempfile.mkdtemp()) / "compressor.sock"
-    command = [sys.executable, "-m", "gateway", "compressor", "serve", "--socket", str(socket)]
+    command = [sys.executable, "-m", "gateway.commands.compressor", "--socket", str(socket)]
     options = ["--model", str(folder), "--precision", precision, "--replicas", str(replicas)]
     server = subprocess.Popen([*command, *options])
     try:

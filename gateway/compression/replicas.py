@@ -42,4 +42,4 @@ def _command(config: CompressorConfig, device: str, socket: Path) -> list[str]:
         "--threads": config.threads,
     }
     given = [part for name, value in options.items() if value for part in (name, str(value))]
-    return [sys.executable, "-m", "gateway", "compressor", "serve", *given]
+    return [sys.executable, "-m", "gateway.commands.compressor", *given]  # `gateway` would load every command
