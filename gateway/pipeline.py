@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from gateway.access.callers import ANONYMOUS, key_of
 from gateway.access.models import check_model
+from gateway.chat.large_json import LARGE_BYTES
 from gateway.chat.request import parse_request
 from gateway.exchange import Admitted, Answer, Received
 from gateway.services import Services
@@ -21,7 +23,7 @@ async def answer(received: Received, services: Services) -> Answer:
     """Raises GatewayError; whatever it raises, no hold and no connection stays behind."""
     live = services.live
     caller = await live.callers.authenticate(received.named)
-    request = parse_request(received.surface, received.path, received.body, without_secrets(received.named))
+    request = await parse(received)
     model = live.directory.find(request.model)
     check_model(caller, request.model)
     match = services.quality.guarded(live.policies.match(facts_of(request, caller)))
@@ -39,6 +41,14 @@ async def answer(received: Received, services: Services) -> Answer:
     except BaseException as error:
         await settlement.fail(error)
         raise
+
+
+async def parse(received: Received) -> ParsedRequest:
+    """The client's JSON; a large body is read on a thread."""
+    parts = (received.surface, received.path, received.body, without_secrets(received.named))
+    if len(received.body) < LARGE_BYTES:
+        return parse_request(*parts)
+    return await asyncio.to_thread(parse_request, *parts)
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:

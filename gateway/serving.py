@@ -19,6 +19,7 @@ from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from gateway.allocation import limit_arenas
 from gateway.config import Config
 from gateway.parenthood import end_with_parent
 from gateway.settings import Settings, set_environment
@@ -98,6 +99,7 @@ def connections_of(descriptors: int) -> int:
 def _load_app(config: Config, settings: Settings, metrics_directory: str) -> Any:
     """Runs in the worker process."""
     end_with_parent()
+    limit_arenas()
     from gateway.app import create_app
 
     configure_logs(settings.log_level)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from gateway.chat.large_json import load_json
 from gateway.errors import BadRequest
 from gateway.shapes import ParsedRequest, Surface
 
@@ -62,7 +63,7 @@ def parse_request(
 def read_object(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`. Raises BadRequest with line and column when there is none."""
     try:
-        value = orjson.loads(body)
+        value = load_json(body)
     except orjson.JSONDecodeError as error:
         value = _read_again(body, error)
     if not isinstance(value, dict):

@@ -24,6 +24,7 @@ T = TypeVar("T")
 # A body below this is read, hashed and rebuilt in a millisecond or two; above it a thread does it.
 _INLINE_BYTES = 128 * 1024
 _INLINE_KNOWN_BYTES = 2 * 1024 * 1024
+MANY_MESSAGES = 500
 
 
 @dataclass(slots=True)
@@ -82,6 +83,11 @@ class Past:
     history: History
     fixed_tokens: int  # in front of the messages, and around them
     large: bool = False  # reading and writing it is work for a thread
+
+    @property
+    def many(self) -> bool:
+        """Whether looking at each message is work for a thread."""
+        return len(self.conversation.messages) > MANY_MESSAGES
 
     @property
     def seed(self) -> str:

@@ -8,6 +8,7 @@ winner's.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections import OrderedDict
@@ -25,6 +26,7 @@ from gateway.stores.base import Cache
 # A conversation that is taken up after a week is cold at every provider.
 TTL_SECONDS = 7 * 24 * 3600
 _FRONT_ENTRIES = 50_000  # forms remembered in this process, some 300 bytes each
+_SLICE = 250  # messages that are looked up or stored at once
 _HEADS = (
     4  # earlier ends of the conversation that are asked about: the last turn, and some that were edited away
 )
@@ -231,7 +233,7 @@ class PrefixStore:
         Trouble of the store looks like nothing known.
         """
         heads = [chain.links[index] for index in chain.heads[:_HEADS]]
-        keys = [_form_key("", link) for link in chain.links]
+        keys = [_form_key("", link) for link in chain.links[:_SLICE]]
         wanted = [key for key in keys if key not in self._front]
         asked = [f"i:{chain.space}", *(f"c:{head}" for head in heads), *(f"u:{head}" for head in heads)]
         cold, *answers = await self._store.get_many([*asked, *wanted])
@@ -242,13 +244,23 @@ class PrefixStore:
                 head_at, sighting = index, _decode_sighting(seen)
                 break
         if head is not None and head.generation:
-            keys = [_form_key(head.generation, link) for link in chain.links]
-            wanted = [key for key in keys if key not in self._front]
-            answers = await self._store.get_many(wanted) if wanted else []
+            forms = await self._forms(head.generation, chain.links)
         else:
-            answers = answers[2 * len(heads) :]
-        self._take(wanted, answers)
-        return Known(tuple(map(self._front.get, keys)), head, head_at, sighting, _decode_sighting(cold))
+            self._take(wanted, answers[2 * len(heads) :])
+            forms = [*map(self._front.get, keys), *await self._forms("", chain.links[_SLICE:])]
+        return Known(tuple(forms), head, head_at, sighting, _decode_sighting(cold))
+
+    async def _forms(self, generation: str, links: Sequence[str]) -> list[Form | None]:
+        """The known forms; of very long conversations slice by slice, so that others get their turn."""
+        forms: list[Form | None] = []
+        for start in range(0, len(links), _SLICE):
+            keys = [_form_key(generation, link) for link in links[start : start + _SLICE]]
+            wanted = [key for key in keys if key not in self._front]
+            if wanted:
+                self._take(wanted, await self._store.get_many(wanted))
+            forms += map(self._front.get, keys)
+            await asyncio.sleep(0)
+        return forms
 
     async def fix(
         self, chain: Chain, generation: str, forms: Mapping[int, Form], head: Head
@@ -257,14 +269,20 @@ class PrefixStore:
 
         They are another replica's where it was first. A failing store leaves ours.
         """
-        keys = {_form_key(generation, chain.links[index]): index for index in forms}
-        items = {key: forms[index].encode() for key, index in keys.items()}
-        items[f"c:{chain.head}"] = head.encode()
-        stored = dict(zip(items, await self._store.add_many(items, TTL_SECONDS), strict=True))
-        winners = {}
-        for key, index in keys.items():
-            winners[index] = decode_form(stored[key]) or forms[index]
-            self._remember(key, winners[index])
+        indices = list(forms)
+        winners: dict[int, Form] = {}
+        stored: dict[str, bytes] = {}
+        for start in range(0, max(1, len(indices)), _SLICE):
+            keys = {_form_key(generation, chain.links[i]): i for i in indices[start : start + _SLICE]}
+            items = {key: forms[index].encode() for key, index in keys.items()}
+            if start + _SLICE >= len(indices):  # the end of the conversation comes with its last forms
+                items[f"c:{chain.head}"] = head.encode()
+            stored = dict(zip(items, await self._store.add_many(items, TTL_SECONDS), strict=True))
+            for key, index in keys.items():
+                winners[index] = decode_form(stored[key]) or forms[index]
+                self._remember(key, winners[index])
+            if start + _SLICE < len(indices):
+                await asyncio.sleep(0)
         return winners, _decode_head(stored[f"c:{chain.head}"]) or head
 
     async def note(self, head: str, sighting: Sighting) -> None:

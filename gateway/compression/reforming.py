@@ -68,10 +68,7 @@ class Reformer:
         passed = [*history.small, *history.unseen]
         earlier = await self._measure(job, past.conversation, passed)
         new = await self._measure(job, past.conversation, history.new)
-        old = {**history.forms, **_whole_forms(past.conversation, passed, earlier)}
-        fresh = _whole_forms(past.conversation, history.new, new)
-        ageing = find_old_results(job.policy, past.conversation, old)
-        decision = self._decide(job, past, old, new, ageing)
+        old, fresh, ageing, decision = await at_work(past.many, self._plan, job, past, earlier, new)
         job.watch.lap("plan")
         if decision.choice == "as-is":
             return Outcome({**old, **fresh}, decision.plan, past.generation)
@@ -115,6 +112,17 @@ class Reformer:
             scored,
             compacted=compacted,
         )
+
+    def _plan(
+        self, job: Job, past: Past, earlier: Measured, new: Measured
+    ) -> tuple[dict[int, Form], dict[int, Form], Ageing, Decision]:
+        """The forms of old and new messages with nothing more shortened, old results, and the decision."""
+        history, conversation = past.history, past.conversation
+        passed = [*history.small, *history.unseen]
+        old = {**history.forms, **_whole_forms(conversation, passed, earlier)}
+        fresh = _whole_forms(conversation, history.new, new)
+        ageing = find_old_results(job.policy, conversation, old)
+        return old, fresh, ageing, self._decide(job, past, old, new, ageing)
 
     def _compacts(
         self, job: Job, past: Past, old: Mapping[int, Form], shortened: Mapping[int, Form], decision: Decision

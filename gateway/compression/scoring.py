@@ -18,6 +18,10 @@ from gateway.compression.score_cache import ScoreCache, Scores, score_key
 from gateway.compression.text_memory import TextMemory
 from gateway.shapes import CacheState
 
+# Naming so many texts takes a millisecond; more is work for a thread.
+_INLINE_TEXTS, _INLINE_CHARACTERS = 64, 500_000
+_STARTED_AT_ONCE = 16  # then others get their turn: to start one takes a tenth of a millisecond
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -101,7 +105,13 @@ class ScoreSource:
             return None
 
     async def _scores_of(self, texts: Sequence[str], salt: bytes, deadline: float) -> Scored:
-        keys = [score_key(salt, self.engine.fingerprint, self.memory.of(text).digest) for text in texts]
+        fingerprint = self.engine.fingerprint
+
+        def named() -> list[str]:
+            return [score_key(salt, fingerprint, self.memory.of(text).digest) for text in texts]
+
+        quick = len(texts) < _INLINE_TEXTS and self.memory.new_characters(texts) < _INLINE_CHARACTERS
+        keys = named() if quick else await asyncio.to_thread(named)
         known = dict(zip(keys, await self.cache.get(keys), strict=True))
         missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
         if not missing:
@@ -130,11 +140,14 @@ class ScoreSource:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _score(self, missing: dict[str, str], deadline: float) -> dict[str, WordScores]:
-        flights = {key: self._flight(key, text) for key, text in missing.items()}
-        for flight in flights.values():
-            flight.waiters += 1
+        flights: dict[str, _Flight] = {}
         late = False
         try:
+            for key, text in missing.items():
+                flights[key] = self._flight(key, text)
+                flights[key].waiters += 1
+                if len(flights) % _STARTED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             tasks = {flight.task for flight in flights.values()}
             done, pending = await asyncio.wait(
                 tasks, timeout=max(0.0, deadline), return_when=asyncio.FIRST_EXCEPTION

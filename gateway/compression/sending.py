@@ -30,7 +30,7 @@ class Sender:
         """The body and its account, once the forms of new messages are stored (or another replica's were)."""
         body, outcome = await self._checked(job, past, outcome)
         job.watch.lap("rebuild")
-        before, after = _totals(past, outcome)
+        before, after = await at_work(past.many, _totals, past, outcome)
         head = Head(outcome.generation, past.history.turns, after, before, now)
         fixed = outcome.forms if outcome.compacted else {i: outcome.forms[i] for i in _unfixed(past)}
         winners, head = await self.prefixes.fix(past.chain, outcome.generation, fixed, head)
@@ -38,7 +38,7 @@ class Sender:
             outcome = await self._winners(past, outcome, winners, head.generation)
             body, outcome = await self._checked(job, past, outcome)
         job.watch.lap("fix")
-        return _account(job, past, outcome, body, now)
+        return await at_work(past.many, _account, job, past, outcome, body, now)
 
     async def _winners(
         self, past: Past, outcome: Outcome, winners: Mapping[int, Form], generation: str

@@ -18,7 +18,7 @@ from compressor.text.tokens import has_encoding
 from gateway.access.estimates import affordable_input
 from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import sort_messages
-from gateway.compression.job import Job, Past, Watch, at_work
+from gateway.compression.job import MANY_MESSAGES, Job, Past, Watch, at_work
 from gateway.compression.planner import CACHE_SECONDS, LEAST_CACHED_TOKENS, SURELY_CACHED_TOKENS
 from gateway.compression.prefixes import PrefixStore, Sighting, chain_of
 from gateway.compression.reforming import Reformer
@@ -172,7 +172,9 @@ class Shortener:
         mode = "audit" if job.policy.mode == "audit" else "on"
         space = f"{job.request.model}\0{job.request.surface}\0{mode}"
         conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
-        large = job.is_large(slot.text for message in conversation.messages for slot in message.slots)
+        large = len(conversation.messages) > MANY_MESSAGES or job.is_large(
+            slot.text for message in conversation.messages for slot in message.slots
+        )
         chain = await at_work(large, chain_of, conversation, job.salt, space, self._memory)
         job.watch.lap("read")
         known = await self._prefixes.look_up(chain)
@@ -183,7 +185,8 @@ class Shortener:
                 job
             )
 
-        history = sort_messages(conversation, chain, known, was_small)
+        many = len(conversation.messages) > MANY_MESSAGES
+        history = await at_work(many, sort_messages, conversation, chain, known, was_small)
         fixed = await self._counts.count_many([_fixed_text(conversation)], job.counter)
         tokens = fixed[0] + _MESSAGE_TOKENS * len(conversation.messages)
         job.watch.lap("count")
@@ -198,8 +201,8 @@ class Shortener:
             tokens = sum(counts)
         else:
             conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
-            texts = [slot.text for message in conversation.messages for slot in message.slots]
-            quick = self._counts.quick(texts, job.counter)
+            texts = (slot.text for message in conversation.messages for slot in message.slots)
+            quick = len(conversation.messages) <= MANY_MESSAGES and self._counts.quick(texts, job.counter)
             tokens = await at_work(not quick, self._count, conversation, None, job)
         job.watch.lap("count")
         return _untouched(job.request, status, plan, job.watch, tokens)

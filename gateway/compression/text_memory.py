@@ -17,7 +17,7 @@ Bounds = tuple[int, ...]  # start, end, start, end, ... of the slices that stay
 
 # Shorter texts are hashed in a microsecond or two; keeping them would only push longer ones out.
 LONG_CHARACTERS = 1024
-_KEPT_BYTES = 16 * 1024 * 1024
+_KEPT_BYTES = 8 * 1024 * 1024  # a dozen conversations of 100,000 tokens, or a hundred of 10,000
 _SAMPLES = 64  # characters that a text is looked up by; then it is compared as a whole
 _SHORTENED = 4  # forms kept of one text: those of teams or policies that use it at the same time
 _ENTRY_BYTES = 1000  # of an entry besides its texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from compressor.text.tokens import TokenCounter, counter_for
 from gateway.compression.text_memory import LONG_CHARACTERS, Remembered, TextMemory
@@ -44,12 +44,12 @@ class TokenCounts:
             return self.count_now(texts, counter)
         return await asyncio.to_thread(self.count_now, texts, counter)
 
-    def quick(self, texts: Sequence[str], counter: TokenCounter) -> bool:
+    def quick(self, texts: Iterable[str], counter: TokenCounter) -> bool:
         """Whether counting these takes a few milliseconds at most."""
-        if len(texts) > _INLINE_TEXTS:
-            return False
         unknown = 0
-        for text in texts:
+        for number, text in enumerate(texts):
+            if number >= _INLINE_TEXTS:
+                return False
             if len(text) < LONG_CHARACTERS or counter.name not in self._memory.counts_of(text):
                 unknown += len(text)
                 if unknown > INLINE_CHARACTERS:

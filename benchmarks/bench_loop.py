@@ -1,0 +1,267 @@
+"""How long one request holds up all others of its worker, and what a worker weighs.
+
+    python -m benchmarks.bench_loop [--rounds 3] [--out benchmarks/results/loop.md]
+
+A worker of the real server gets bodies of 1, 8 and 32 MB, as one long text and as thousands of messages,
+while a probe on its event loop asks to be woken every millisecond (`benchmarks/probed.py`). `late` is the
+longest delay by the clock; `busy` is the part of it in which the worker itself was computing, which is what
+Terse answers for: the rest is the machine's other work. `idle` is the same without any request. Upstream is
+an nginx, and the encoder is another process that answers at once. A second client asks for
+`/health/liveness` meanwhile: what a delay looks like from outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.bench_gateway import (
+    MOCK,
+    NGINX,
+    REPLY,
+    WORDS,
+    machine,
+    met,
+    resident_mib,
+    running,
+    worker_of,
+)
+
+PORT, COMPRESSOR = 4400, 4401
+BOUND_MS = 5.0
+MEMORY_MIB = 150
+MEGABYTES = (1, 8, 32)
+YAML = """models: {gpt-4o-mini: {upstream: mock}}
+upstreams: {mock: {base_url: "http://127.0.0.1:9100/v1", api_key: sk-x}}
+compressor: {url: "http://127.0.0.1:4401", deadline_ms: 60000}
+policies: {default: {mode: "MODE"}}
+"""
+
+
+@dataclass(frozen=True)
+class Lag:
+    """One request: its size, what it waited, and the longest delays of the loop in milliseconds."""
+
+    case: str
+    status: int
+    seconds: float
+    late: float
+    busy: float
+    pinged: float
+
+
+def text_of(size: int) -> str:
+    """Running text of so many bytes."""
+    draw = random.Random(size)
+    words = " ".join(draw.choices(WORDS, k=20_000))
+    return (words + ".\n\n") * (size // len(words) + 1)
+
+
+def bodies(megabytes: int) -> Iterator[tuple[str, bytes]]:
+    """One long text, and messages of some hundred bytes each; just below so many megabytes."""
+    size = megabytes * 1024 * 1024 - 4096
+    long = [{"role": "user", "content": text_of(size)[: size - 200] + "\n\nWhat was agreed?"}]
+    yield f"{megabytes} MB, one text", _body(long)
+    short = [
+        {"role": "user" if n % 2 else "assistant", "content": f"{n} " + "and so on " * 20}
+        for n in range(size // 260)
+    ]
+    yield f"{megabytes} MB, {len(short):,} messages", _body(short)
+
+
+def _body(messages: list[dict[str, str]]) -> bytes:
+    return json.dumps({"model": "gpt-4o-mini", "max_tokens": 5, "messages": messages}).encode()
+
+
+def ask(path: str, body: bytes | None = None, *, chunked: bool = False) -> tuple[int, bytes]:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=300)
+    try:
+        if body is None:
+            connection.request("GET", path)
+        else:
+            pieces = (body[n : n + 65536] for n in range(0, len(body), 65536))
+            connection.request(
+                "POST",
+                path,
+                pieces if chunked else body,
+                {"content-type": "application/json"},
+                encode_chunked=chunked,
+            )
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    except (BrokenPipeError, ConnectionResetError):
+        return 0, b""  # refused while it was being sent
+    finally:
+        connection.close()
+
+
+class Pings:
+    """Asks for liveness again and again, on one connection; knows the slowest answer."""
+
+    def __init__(self) -> None:
+        self.slowest = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Pings:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+        while not self._ended.wait(0.002):
+            begun = time.perf_counter()
+            connection.request("GET", "/health/liveness")
+            connection.getresponse().read()
+            self.slowest = max(self.slowest, 1000 * (time.perf_counter() - begun))
+
+
+def measured(case: str, body: bytes, *, chunked: bool = False) -> Lag:
+    """One request, with the probe and the pings beside it."""
+    ask("/probe")
+    begun = time.perf_counter()
+    with Pings() as pings:
+        status, _ = ask("/v1/chat/completions", body, chunked=chunked)
+        seconds = time.perf_counter() - begun
+        threading.Event().wait(0.3)
+    told = json.loads(ask("/probe")[1])
+    return Lag(case, status, seconds, told["late"], told["busy"], pings.slowest)
+
+
+def idle() -> Lag:
+    """The probe with nothing but pings for two seconds."""
+    ask("/probe")
+    with Pings() as pings:
+        threading.Event().wait(2)
+    told = json.loads(ask("/probe")[1])
+    return Lag("idle", 0, 2.0, told["late"], told["busy"], pings.slowest)
+
+
+def settings_of(folder: Path, mode: str) -> dict[str, str]:
+    """The environment of one worker."""
+    config = folder / f"{mode}.yaml"
+    config.write_text(YAML.replace("MODE", mode))
+    return {
+        "TERSE_CONFIG": str(config),
+        "TERSE_DATA_DIR": str(folder / mode),
+        "PYTHONPATH": str(Path.cwd()),
+    }
+
+
+def measure(folder: Path, rounds: int) -> tuple[dict[str, list[Lag]], float, float]:
+    """All cases in all modes; a worker's memory after its start, and after short and long requests."""
+    results: dict[str, list[Lag]] = {}
+    granian = [
+        sys.executable,
+        "-m",
+        "granian",
+        "--interface",
+        "asgi",
+        "--loop",
+        "uvloop",
+        "--no-ws",
+        "--port",
+    ]
+    for mode in ("off", "on"):
+        own = settings_of(folder, mode)
+        with (
+            running([*granian, str(COMPRESSOR), "benchmarks.probed:compressor"], COMPRESSOR, folder, **own),
+            running([*granian, str(PORT), "benchmarks.probed:app"], PORT, folder, **own),
+        ):
+            ask("/v1/chat/completions", _body([{"role": "user", "content": "Hello"}]))
+            results[f"{mode}: idle"] = [idle()]
+            for megabytes in MEGABYTES:
+                for name, body in bodies(megabytes):
+                    for _ in range(rounds):
+                        lag = measured(name, body)
+                        results.setdefault(f"{mode}: {name}", []).append(lag)
+                        print(mode, lag, flush=True)
+            if mode == "off":
+                huge = _body([{"role": "user", "content": "a" * (200 * 1024 * 1024)}])
+                results["200 MB, announced"] = [measured("200 MB, announced", huge)]
+                results["200 MB, in chunks"] = [measured("200 MB, in chunks", huge, chunked=True)]
+    return results, *weigh(folder)
+
+
+def weigh(folder: Path) -> tuple[float, float]:
+    """MiB of a worker of `terse serve` without an encoder: after its first request, and after a hundred."""
+    command = [sys.executable, "-m", "gateway", "serve", "--port", str(PORT)]
+    with running(command, PORT, folder, **settings_of(folder, "on")) as pid:
+        ask("/v1/chat/completions", _body([{"role": "user", "content": "Hello"}]))
+        worker = worker_of(pid)
+        fresh = resident_mib(worker)
+        for number in range(100):
+            ask(
+                "/v1/chat/completions",
+                _body([{"role": "user", "content": f"{number} " + text_of(40_000)[:40_000]}]),
+            )
+        return fresh, resident_mib(worker)
+
+
+def report(results: dict[str, list[Lag]], fresh: float, used: float, rounds: int) -> str:
+    """The whole report as Markdown."""
+    worst = max(
+        statistics.median(one.busy for one in lags) for name, lags in results.items() if "idle" not in name
+    )
+    lines = [
+        "# What one request does to the others of its worker",
+        "",
+        f"`python -m benchmarks.bench_loop --rounds {rounds}`, {datetime.now(UTC):%Y-%m-%d}. {machine()}",
+        "",
+        " ".join((__doc__ or "").split("\n\n")[2].split())
+        + f" The medians of {rounds} rounds, in milliseconds.",
+        "",
+        "| mode: body | status | answered in s | late | busy | slowest ping |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, lags in results.items():
+        middle = [statistics.median(getattr(one, of) for one in lags) for of in ("late", "busy", "pinged")]
+        seconds = statistics.median(one.seconds for one in lags)
+        shown = " | ".join(f"{value:.1f}" for value in middle)
+        lines.append(f"| {name} | {lags[-1].status or '–'} | {seconds:.2f} | {shown} |")
+    lines += ["", "| target | measured | met |", "|---|---|---|"]
+    what = f"counting and parsing hold the loop for at most {BOUND_MS:.0f} ms (busy, worst case)"
+    lines.append(f"| {what} | {worst:.1f} ms | {met(BOUND_MS, worst)} |")
+    what = f"a worker without an encoder takes less than {MEMORY_MIB} MiB"
+    seen = f"{fresh:.0f} after its first request, {used:.0f} after a hundred prompts of 10,000 tokens"
+    lines.append(f"| {what} | {seen} | {met(MEMORY_MIB, max(fresh, used))} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measures, prints, and writes the report where --out says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        nginx = folder / "nginx.conf"
+        nginx.write_text(NGINX.replace("REPLY", json.dumps(REPLY)).replace("size 16m", "size 64m"))
+        with running(["nginx", "-p", name, "-c", str(nginx)], MOCK, folder):
+            text = report(*measure(folder, options.rounds), options.rounds)
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Keeps a worker small: glibc's allocator holds on to memory that Python has freed."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+_M_ARENA_MAX = -8  # mallopt(3)
+# Each thread gets an arena of its own by default, up to eight a core, and each keeps what its peak needed.
+_ARENAS = 2
+
+
+def limit_arenas() -> None:
+    """Called before a worker starts threads. Nothing happens without glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def settle() -> None:
+    """Called when everything is open: what opening needed goes back, what stays is not looked at again."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    gc.freeze()

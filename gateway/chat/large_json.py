@@ -1,0 +1,150 @@
+"""Reads a large JSON body in pieces, so that no single step holds Python's lock for long.
+
+A parser reads 32 MB in one call of some ten to a hundred milliseconds, in which no other thread runs, the
+event loop neither. Here long texts and the elements of long lists are read piece by piece; a thread that does
+so lets others in between.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import orjson
+
+LARGE_BYTES = 512 * 1024
+_PIECE_BYTES = 128 * 1024  # of objects and lists: half a millisecond
+_TEXT_BYTES = 1024 * 1024  # of one text: a quarter of a millisecond
+_SIGNS = re.compile(rb'["\[\]{}]')
+_QUOTE, _BACKSLASH = 0x22, 0x5C
+_OPENING, _LISTS = b"[{", b"[]"
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list right below the top object: its key, its brackets, and where it can be cut into pieces."""
+
+    key: str
+    start: int
+    end: int
+    cuts: tuple[int, ...]  # commas between its elements
+
+
+def load_json(body: bytes) -> Any:
+    """As orjson.loads, which says what is wrong with a body that is no JSON (orjson.JSONDecodeError)."""
+    if len(body) < LARGE_BYTES:
+        return orjson.loads(body)
+    try:
+        return _load_in_pieces(body)
+    except (ValueError, IndexError, AttributeError, TypeError):  # not JSON, or too odd to be cut
+        return orjson.loads(body)
+
+
+def _load_in_pieces(body: bytes) -> Any:
+    short, texts = _without_long_texts(body)
+    lists = list(_long_lists(short))
+    keys = {found.key for found in lists}
+    if len(keys) < len(lists):
+        raise ValueError("a key comes twice")
+    frame, position = [], 0
+    for found in lists:
+        frame += [short[position : found.start + 1]]
+        position = found.end
+    value = orjson.loads(b"".join([*frame, short[position:]]))
+    for found in lists:
+        if value.get(found.key) != []:
+            raise ValueError("a key comes twice")
+        elements = value[found.key]
+        bounds = [found.start, *found.cuts, found.end]
+        for start, end in pairwise(bounds):
+            elements += orjson.loads(b"[" + short[start + 1 : end] + b"]")
+    return _with_texts(value, texts) if texts else value
+
+
+def _strings_and_brackets(body: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each string, quotes included, and of each bracket."""
+    position = 0
+    while (found := _SIGNS.search(body, position)) is not None:
+        start = found.start()
+        position = start + 1
+        if body[start] == _QUOTE:
+            position = _end_of_string(body, start)
+        yield start, position
+
+
+def _end_of_string(body: bytes, start: int) -> int:
+    end = body.find(b'"', start + 1)
+    while end > 0 and body[end - 1] == _BACKSLASH:
+        first = end - 1
+        while body[first - 1] == _BACKSLASH:
+            first -= 1
+        if (end - first) % 2 == 0:
+            break
+        end = body.find(b'"', end + 1)
+    if end < 0:
+        raise ValueError("a string does not end")
+    return end + 1
+
+
+def _without_long_texts(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """The body with a name in place of each long text, and the texts by these names."""
+    texts: dict[str, str] = {}
+    parts, position = [], 0
+    stem = secrets.token_hex(16)  # no client can have written it
+    for start, end in _strings_and_brackets(body):
+        if end - start > _TEXT_BYTES:
+            name = f"{stem}-{len(texts)}"
+            texts[name] = _read_text(body, start, end)
+            parts += [body[position:start], orjson.dumps(name)]
+            position = end
+    return b"".join([*parts, body[position:]]) if parts else body, texts
+
+
+def _read_text(body: bytes, start: int, end: int) -> str:
+    """The text between the quotes, cut at blanks: these are in no escape and no letter of several bytes."""
+    pieces, position, last = [], start + 1, end - 1
+    while position < last:
+        cut = body.find(b" ", position + _TEXT_BYTES, last)
+        cut = last if cut < 0 else cut
+        pieces.append(orjson.loads(b'"' + body[position:cut] + b'"'))
+        position = cut
+    return "".join(pieces)
+
+
+def _long_lists(body: bytes) -> Iterator[_List]:
+    depth, opened, key, cut = 0, -1, "", 0
+    cuts: list[int] = []
+    for start, end in _strings_and_brackets(body):
+        sign = body[start]
+        if sign == _QUOTE:
+            if depth == 1 and end - start < 256:
+                key = orjson.loads(body[start:end])  # the last string before a list is its key
+        elif sign in _OPENING:
+            depth += 1
+            if depth == 2 and sign == _LISTS[0]:
+                opened, cut, cuts = start, start, []
+        else:
+            depth -= 1
+            if depth == 1 and sign == _LISTS[1] and opened >= 0:
+                if cuts:
+                    yield _List(key, opened, start, tuple(cuts))
+                opened = -1
+            elif depth == 2 and opened >= 0 and end - cut > _PIECE_BYTES:
+                comma = end + len(body[end : end + 64]) - len(body[end : end + 64].lstrip())
+                if body[comma : comma + 1] == b",":
+                    cut = comma
+                    cuts.append(comma)
+
+
+def _with_texts(value: Any, texts: dict[str, str]) -> Any:
+    if isinstance(value, str):
+        return texts.get(value, value) if len(value) < 64 else value
+    if isinstance(value, dict):
+        return {_with_texts(key, texts): _with_texts(inner, texts) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(inner, texts) for inner in value]
+    return value
