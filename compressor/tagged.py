@@ -21,9 +21,7 @@ from compressor.options import checked_share
 from compressor.shapes import Shortened, Span
 from compressor.text.tokens import TokenCounter
 
-_TAG = re.compile(
-    r"<llmlingua((?:\s*,\s*(?:rate|compress)\s*=\s*[^,<>\s]+)*)\s*>|</llmlingua\s*>", re.IGNORECASE
-)
+_TAG = re.compile(r"<llmlingua((?:\s*,\s*(?i:rate|compress)\s*=\s*[^,<>\s]+)*)\s*>|</llmlingua\s*>")
 _ATTRIBUTE = re.compile(r"(rate|compress)\s*=\s*([^,<>\s]+)", re.IGNORECASE)
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "str": str,

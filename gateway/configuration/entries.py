@@ -89,7 +89,7 @@ class StoreEntry(BaseModel):
     store: (
         Annotated[
             str,
-            Field(pattern=r"^(redis|rediss|unix|valkey|valkeys)://.+"),
+            Field(pattern=r"^(rediss?(\+sentinel)?|unix|valkeys?)://.+"),
             Expect("redis://host:port, best env/REDIS_URL"),
         ]
         | None

@@ -36,7 +36,9 @@ def open_redis(url: Secret) -> Stores:
     try:
         client = connect(url.reveal())
     except ValueError:  # its text may hold the URL, and the URL a password
-        raise ValueError("store: expected redis://host:port/0, rediss://... or unix:///path") from None
+        raise ValueError(
+            "store: expected redis://host:port/0, rediss://..., unix:///path or redis+sentinel://host/service"
+        ) from None
     scripts, breaker = Scripts(), Breaker()
     decisions = RedisLink(client, scripts, breaker)
     return Stores(

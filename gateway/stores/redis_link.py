@@ -19,10 +19,11 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from gateway.errors import Unavailable
 from gateway.stores.breaker import Breaker
+from gateway.stores.sentinel import SCHEMES, connect_sentinel
 
 LOG = logging.getLogger(__name__)
 
@@ -144,6 +145,9 @@ class RedisLink:
             fail(batch, StoreGone("The store is closed."))
             raise
         self._breaker.succeeded()
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # The primary became a replica and keeps its clients: a new connection finds the new primary.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
         for (_, future), reply in zip(batch, replies, strict=True):
             if future.done():
                 continue
@@ -198,14 +202,19 @@ async def within_bound(work: Awaitable[Any], bound: float = BOUND_SECONDS) -> An
 
 
 def connect(url: str) -> Redis:
-    """A client for `redis://`, `rediss://`, `valkey://` or `unix://`; else raises ValueError."""
+    """A client for `redis://`, `rediss://`, `valkey://`, `unix://` or `redis+sentinel://`; else raises
+    ValueError.
+    """
     scheme, separator, rest = url.partition("://")
-    return Redis.from_url(
-        scheme.replace("valkey", "redis") + separator + rest,
+    scheme = scheme.replace("valkey", "redis")
+    options: dict[str, Any] = {
         # A pooled connection may have died with the server's restart: one try on a new one, no waiting.
-        retry=Retry(NoBackoff(), 1),
-        socket_connect_timeout=None,  # whoever asks has a bound of its own
-        socket_timeout=None,
-        max_connections=64,
-        protocol=2,
-    )
+        "retry": Retry(NoBackoff(), 1),
+        "socket_connect_timeout": None,  # whoever asks has a bound of its own
+        "socket_timeout": None,
+        "max_connections": 64,
+        "protocol": 2,
+    }
+    if scheme in SCHEMES:
+        return connect_sentinel(scheme, rest, options)
+    return Redis.from_url(scheme + separator + rest, **options)

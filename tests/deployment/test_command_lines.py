@@ -61,7 +61,7 @@ def container(folder: Path, command: Sequence[str], environment: dict[str, str])
         process = subprocess.Popen(
             started,
             cwd=folder,
-            env={**base, **environment, "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**base, **environment, "HOME": str(folder), "PYTHONPATH": str(FOLDER.parent)},
             stdout=log,
             stderr=log,
             **user,
