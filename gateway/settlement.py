@@ -41,6 +41,7 @@ class Settlement:
         self._receipt: Receipt | None = None
         self._forwarded = time.perf_counter()
         self._first_byte = 0.0
+        self._first_token = 0.0  # of a stream: many servers send their headers long before
         self._ending = b"\n\n"
         self._closed = False
         self._decoder: Any = None  # of zlib, when the upstream's reply is compressed
@@ -74,6 +75,8 @@ class Settlement:
 
     def feed(self, chunk: bytes) -> None:
         """Looks at one chunk of the stream in passing."""
+        if not self._first_token:
+            self._first_token = time.perf_counter()
         self._look_at(chunk)
         self._ending = (self._ending + chunk[-4:])[-4:]
 
@@ -121,6 +124,9 @@ class Settlement:
             await self._settle(receipt)
             own = without(receipt.usage, self._additional)
             await self._services.shortener.observe(self._admitted.compressed, own)
+            if self._first_token and self._additional == NOTHING_USED:
+                seconds = self._first_token - self._forwarded
+                self._services.shortener.note_first_token(self._admitted.request.model, own, seconds)
             self._services.books.add(receipt, self._attempts)
             self._services.quality.observe(self._admitted, receipt, self._sample, self._live)
             if self._admitted.received.span is not None:

@@ -188,6 +188,7 @@ class PolicyEntry(BaseModel):
     min_keep: Keep = 0.1
     client_override: Flag = True
     recovery: Flag = False
+    latency: Annotated[Literal["ignore", "weigh", "bound"], Expect("ignore, weigh or bound")] = "ignore"
     old_results: OldResultsEntry | None = None
     schedule: list[ScheduleEntry] = []
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Mode = Literal["off", "audit", "on"]
+Latency = Literal["ignore", "weigh", "bound"]
 Period = Literal["minute", "hour", "day", "week", "month", "total"]  # total: never starts anew
 
 
@@ -77,6 +78,7 @@ class Policy:
     min_keep: float = 0.1  # the least a client header or pressure may ask for
     client_override: bool = True  # may x-terse-compress change anything
     recovery: bool = False  # offer the terse_retrieve tool
+    latency: Latency = "ignore"  # what the time to the first token may say to a plan
     old_results: OldResults | None = None  # None: nothing is shortened a second time
     schedule: tuple[Schedule, ...] = ()
     fingerprint: str = ""  # of everything above; part of every cached form

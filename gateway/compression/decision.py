@@ -114,7 +114,8 @@ def decide(
         step = f"expected to save ${saved:.6f} and {seconds:.2f} s of prefill"
         return Decision("new", replace(plan_new, steps=(*plan_new.steps, step)), prospect)
     if plan_new.compress:
-        plan_new = replace(plan_new, compress=False, reason="no-saving", target=sizes.new_free, keep=1.0)
+        reason = "latency" if outlook.too_slow else "no-saving"
+        plan_new = replace(plan_new, compress=False, reason=reason, target=sizes.new_free, keep=1.0)
     return Decision("as-is", plan_new, prospect)
 
 

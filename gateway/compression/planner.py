@@ -34,6 +34,8 @@ CACHE_SECONDS = 300
 # hit rate of an undisturbed agent; unseen history was sent by somebody else, or never.
 _PRIOR_HIT_RATE = 0.8
 _UNSEEN_HIT_RATE = 0.5
+# What a second of waiting is worth where a policy weighs it: a person's, at $30 an hour.
+USD_PER_SECOND = 0.008
 # The scored token's share of a rented machine: an H200 at $3.5 an hour and 250,000 tokens/s; two cores at
 # $0.08 an hour and 2,500 tokens/s.
 _USD_PER_SCORED_TOKEN = {"cuda": 3.9e-9, "cpu": 8.9e-9}
@@ -77,6 +79,7 @@ class Costs:
     rates: Rates
     usd_per_scored_token: float = 0.0
     usd_per_second: float = 0.0  # what a second of waiting is worth to the caller
+    slower_never: bool = False  # what makes the first token come later is not chosen
     prefill_per_second: float = 20_000.0  # tokens the upstream reads a second, before its first token
     scored_per_second: float = 0.0  # tokens our encoder scores a second; 0: not known, not counted
 
@@ -89,6 +92,7 @@ class Forecast:
     saves_usd: float
     usd: dict[Choice, float]
     seconds: dict[Choice, float]  # to the first token, saved; negative where our own time is longer
+    too_slow: bool = False  # shortening the new messages would pay, but they would come later
 
 
 def rates_of(price: Price) -> Rates:
@@ -167,14 +171,17 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
         - saved_all * costs.usd_per_second
     )
     choice: Choice = "as-is"
-    if p.new_kept < p.new_tokens and usd["new"] < as_is:
+    pays = p.new_kept < p.new_tokens and usd["new"] < as_is
+    too_slow = pays and costs.slower_never and saved_new < 0
+    if pays and not too_slow:
         choice = "new"
-    if (
+    if not (costs.slower_never and saved_all < 0) and (
         p.old_tokens - p.old_kept >= _COMPACTION_SHRINKS * p.old_tokens > 0
         and usd["all"] < usd[choice] - _COMPACTION_MARGIN * as_is
     ):
         choice = "all"
-    return Forecast(choice, as_is - usd[choice], usd, {"as-is": 0.0, "new": saved_new, "all": saved_all})
+    seconds: dict[Choice, float] = {"as-is": 0.0, "new": saved_new, "all": saved_all}
+    return Forecast(choice, as_is - usd[choice], usd, seconds, too_slow and choice == "as-is")
 
 
 def _cost(p: Prospect, rates: Rates, readable: int, old: int, new: int, least: int) -> float:

@@ -21,7 +21,8 @@ from gateway.compression.ageing import Ageing, find_old_results
 from gateway.compression.choosing import Judged, Measured, choose, make_form, without_old
 from gateway.compression.decision import Ahead, Decision, Sizes, decide, still_pays
 from gateway.compression.job import Job, Outcome, Past, at_work
-from gateway.compression.planner import Costs, hit_rate, rates_of, scoring_price, turns_ahead
+from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, rates_of, scoring_price, turns_ahead
+from gateway.compression.prefill import PrefillSpeeds
 from gateway.compression.prefixes import Form
 from gateway.compression.scoring import Scored, ScoreSource
 from gateway.compression.token_counts import INLINE_CHARACTERS, TokenCounts
@@ -57,6 +58,7 @@ class Reformer:
     counts: TokenCounts
     clock: Callable[[], float]
     deadline_ms: int | None = None
+    prefill: PrefillSpeeds = field(default_factory=PrefillSpeeds)
     compressibility: dict[str, float] = field(default_factory=dict)  # conversation -> see `decide`
 
     async def reform(self, job: Job, past: Past) -> Outcome:
@@ -202,6 +204,9 @@ class Reformer:
         return Costs(
             rates_of(job.price),
             scoring_price(self.engine.device),
+            usd_per_second=USD_PER_SECOND if job.policy.latency == "weigh" else 0.0,
+            slower_never=job.policy.latency == "bound",
+            prefill_per_second=self.prefill.of(job.request.model),
             scored_per_second=1000 / speed if speed else 0.0,
         )
 

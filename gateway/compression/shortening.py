@@ -97,6 +97,11 @@ class Shortener:
                 raise Unavailable(message, code="compressor_unavailable") from error
             return _untouched(request, "failed-open", _no_plan("internal-error"), watch)
 
+    def note_first_token(self, model: str, usage: Usage, seconds: float) -> None:
+        """Learns how fast the model's upstream reads prompts from one streamed reply. Never raises."""
+        if not usage.estimated:
+            self._reformer.prefill.note(model, usage.input_tokens - usage.cached_input_tokens, seconds)
+
     async def observe(self, compressed: Compressed, usage: Usage) -> None:
         """Learns from the upstream's usage how well this conversation's prefix is cached. Never raises."""
         if not compressed.conversation or usage.estimated or not usage.cache_reported:
