@@ -190,6 +190,7 @@ def encoding_of_model(model: str) -> str:
 
 
 @lru_cache(maxsize=1024)  # asked at every request
+@lru_cache(maxsize=4096)
 def has_encoding(model: str) -> bool:
     """Whether `encoding_of_model` knows what the model reads, and does not guess."""
     try:
