@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -39,8 +38,6 @@ from gateway.settings import Settings
 # A request makes some 700 objects and hardly a cycle; Python's default looks for cycles at each 700th, which
 # took a tenth of the time.
 _COLLECT_EVERY = 50_000
-# Threads split and count large texts; beside them the event loop waits for its turn, by default for 5 ms.
-_SWITCH_SECONDS = 0.0005
 
 
 class Application(Starlette):
@@ -84,7 +81,6 @@ def create_app(
         async with opening as services:
             settle()
             gc.set_threshold(_COLLECT_EVERY, 20, 50)
-            sys.setswitchinterval(_SWITCH_SECONDS)
             yield {"services": services}
 
     return Application(

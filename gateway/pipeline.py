@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from gateway.access.callers import ANONYMOUS, key_of
@@ -13,6 +12,7 @@ from gateway.exchange import Admitted, Answer, Received
 from gateway.services import Services
 from gateway.settlement import Settlement
 from gateway.shapes import Caller, ParsedRequest
+from gateway.turns import on_thread
 from gateway.upstream.directory import Outgoing
 from policies.shapes import RequestFacts
 
@@ -48,7 +48,7 @@ async def parse(received: Received) -> ParsedRequest:
     parts = (received.surface, received.path, received.body, without_secrets(received.named))
     if len(received.body) < LARGE_BYTES:
         return parse_request(*parts)
-    return await asyncio.to_thread(parse_request, *parts)
+    return await on_thread(parse_request, *parts)
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:

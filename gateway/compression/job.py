@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from gateway.compression.prefixes import Chain, Form, Known
 from gateway.compression.scoring import Scored
 from gateway.compression.text_memory import TextMemory
 from gateway.shapes import ParsedRequest, Price
+from gateway.turns import on_thread
 from policies import Plan, Policy
 
 P = ParamSpec("P")
@@ -131,5 +131,5 @@ class Outcome:
 async def at_work(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The function's result; large work is done on a thread, so that the event loop stays free."""
     if large:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        return await on_thread(function, *args, **kwargs)
     return function(*args, **kwargs)

@@ -17,6 +17,7 @@ from compressor.text.units import question_units
 from gateway.compression.score_cache import ScoreCache, Scores, score_key
 from gateway.compression.text_memory import TextMemory
 from gateway.shapes import CacheState
+from gateway.turns import on_thread
 
 # Naming so many texts takes a millisecond; more is work for a thread.
 _INLINE_TEXTS, _INLINE_CHARACTERS = 64, 500_000
@@ -111,7 +112,7 @@ class ScoreSource:
             return [score_key(salt, fingerprint, self.memory.of(text).digest) for text in texts]
 
         quick = len(texts) < _INLINE_TEXTS and self.memory.new_characters(texts) < _INLINE_CHARACTERS
-        keys = named() if quick else await asyncio.to_thread(named)
+        keys = named() if quick else await on_thread(named)
         known = dict(zip(keys, await self.cache.get(keys), strict=True))
         missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
         if not missing:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from compressor.text.tokens import TokenCounter, counter_for
 from gateway.compression.text_memory import LONG_CHARACTERS, Remembered, TextMemory
+from gateway.turns import on_thread
 
 # Splitting and counting so many characters takes some 3 ms, which the event loop can bear; more is work for a
 # thread.
@@ -42,7 +43,7 @@ class TokenCounts:
         """One count a text; many characters that are not known yet are counted on a thread."""
         if self.quick(texts, counter):
             return self.count_now(texts, counter)
-        return await asyncio.to_thread(self.count_now, texts, counter)
+        return await on_thread(self.count_now, texts, counter)
 
     def quick(self, texts: Iterable[str], counter: TokenCounter) -> bool:
         """Whether counting these takes a few milliseconds at most."""
