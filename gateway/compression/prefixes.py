@@ -313,16 +313,20 @@ def _form_key(generation: str, link: str) -> str:
 
 
 def _decode_head(data: bytes | None) -> Head | None:
+    if not data:
+        return None
     try:
-        generation, turns, sent, original, at = orjson.loads(data or b"")
+        generation, turns, sent, original, at = orjson.loads(data)
         return Head(str(generation), int(turns), int(sent), int(original), float(at))
     except (ValueError, TypeError):
         return None
 
 
 def _decode_sighting(data: bytes | None) -> Sighting:
+    if not data:
+        return Sighting(None)
     try:
-        (rate,) = orjson.loads(data or b"")
+        (rate,) = orjson.loads(data)
         return Sighting(None if rate is None else float(rate))
     except (ValueError, TypeError):
         return Sighting(None)
