@@ -163,3 +163,4 @@ class Receipt:
     compacted: bool = False
     steps: str = ""  # how the number of tokens came about: `Plan.steps` in one line
     compressible_tokens: int = 0  # that could be shortened when this request came; 0 also when nobody looked
+    earlier_tokens: int = 0  # compressible ones of earlier messages, as the client sends them

@@ -309,6 +309,7 @@ def _fields_of(receipt: Receipt, attempts: int) -> dict[str, Any]:
         "tokens_before": receipt.tokens_before,
         "tokens_after": receipt.tokens_after,
         "compressible_tokens": receipt.compressible_tokens,
+        "earlier_tokens": receipt.earlier_tokens,
         "steps": receipt.steps,
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_input_tokens,

@@ -2,7 +2,7 @@
 
 from policies.errors import ConfigurationError, PolicyError
 from policies.match import Explanation, PolicyBook
-from policies.planning import draw_of, parse_wish, plan_budget, rule_for
+from policies.planning import draw_of, parse_wish, plan_budget, plan_turn, rule_for
 from policies.shapes import ClientWish, Match, Plan, Policy, RequestFacts, Route, Team
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "draw_of",
     "parse_wish",
     "plan_budget",
+    "plan_turn",
     "rule_for",
 ]

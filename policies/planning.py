@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -21,6 +21,9 @@ from policies.shapes import ClientWish, Plan, Policy, PressureStep, RoleRule, Sc
 _KEEP = re.compile(r"keep\s*=\s*([0-9.]{1,12})")
 _TARGET = re.compile(r"target\s*=\s*([0-9]{1,9})")
 _MINUTES_A_DAY = 24 * 60
+# New messages with a smaller share of the trigger than this stay whole: little to save, and short texts
+# suffer most.
+_LEAST_NEW = 1 / 8
 _ALIASES = {"developer": "system", "function": "tool"}  # older and newer names of the same role
 
 
@@ -152,6 +155,35 @@ def plan_budget(  # noqa: PLR0913 - every input of the decision, named at the ca
         steps=tuple(sum_.steps),
         compressible=compressible_tokens,
     )
+
+
+def plan_turn(
+    plan: Callable[[int, int], Plan], *, new: int, earlier: int, total: int, trigger_tokens: int
+) -> Plan:
+    """The plan for the new messages of a conversation. The trigger is judged on the whole of it.
+
+    A result of a tool that is too small for the trigger is shortened where the conversation is large enough,
+    if it has an eighth of the trigger itself, and to the share that holds for the whole.
+
+    Args:
+        plan: `plan_budget` with what the request fixes: (compressible tokens, tokens of the input) -> plan.
+        new: Compressible tokens of messages that were never sent.
+        earlier: Compressible tokens of those that were, as the client sends them.
+        total: Tokens of the whole input.
+        trigger_tokens: The policy's.
+    """
+    alone = replace(plan(new, total), earlier=earlier)
+    least = max(1, round(_LEAST_NEW * trigger_tokens))
+    if alone.reason != "below-trigger" or new < least or not earlier:
+        return alone
+    size = new + earlier
+    whole = plan(size, total + earlier)
+    if not whole.compress:
+        return alone
+    target = max(1, whole.target * new // size)
+    step = f"of which the {new} new tokens are shortened to {target}"
+    steps = (*whole.steps, step)
+    return replace(whole, target=target, steps=steps, compressible=new, earlier=earlier)
 
 
 def audited(plan: Plan) -> Plan:

@@ -182,3 +182,4 @@ class Plan:
     reason: str  # "" when compress; else why not: below-trigger, mode-off, client-off, sampled-out, holdout
     steps: tuple[str, ...] = ()  # how the number came about, one sentence each (explain, receipts)
     compressible: int = 0  # tokens that `target` was chosen from
+    earlier: int = 0  # compressible tokens of earlier messages, as the client sends them

@@ -80,6 +80,7 @@ def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
         compacted=compressed.compacted,
         steps="; ".join(compressed.plan.steps),
         compressible_tokens=compressed.plan.compressible,
+        earlier_tokens=compressed.plan.earlier,
     )
 
 

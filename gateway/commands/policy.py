@@ -81,6 +81,9 @@ def explain_command(
     compressible: Annotated[
         int | None, typer.Option(min=0, help="Of the tokens, those that may be shortened.")
     ] = None,
+    earlier: Annotated[
+        int, typer.Option(min=0, help="Of the others, those that earlier messages could have had shortened.")
+    ] = 0,
     header: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A request header; repeatable.")
     ] = None,
@@ -110,6 +113,7 @@ def explain_command(
         tokens=tokens or 0,
         at=_moment(at),
         compressible=compressible,
+        earlier=earlier,
         headers=_pairs(header, "--header"),
         metadata=_pairs(metadata, "--metadata"),
         spent=spent,

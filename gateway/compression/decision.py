@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.compression.planner import Choice, Costs, Prospect, forecast
-from policies import Plan
+from policies import Plan, plan_turn
 
 PlanBudget = Callable[[int, int], Plan]  # (compressible tokens, tokens of the whole input) -> plan
 
@@ -24,7 +24,7 @@ class Sizes:
     old_compressible: int = (
         0  # tokens of old messages that are, or could be, shortened; as the client sends them
     )
-    least_new: int = 0  # fewer free tokens than this in new messages are left alone
+    trigger_tokens: int = 0  # the policy's
     old_results: int = 0  # tokens that shortening old results once more is expected to leave out
 
     @property
@@ -77,7 +77,13 @@ def decide(
         compressibility: What an earlier compaction of this conversation brought, as a share of what was
             planned.
     """
-    plan_new = _plan_new(sizes, plan_budget)
+    plan_new = plan_turn(
+        plan_budget,
+        new=sizes.new_free,
+        earlier=sizes.old_compressible,
+        total=sizes.total,
+        trigger_tokens=sizes.trigger_tokens,
+    )
     if plan_new.reason in ("holdout", "sampled-out"):
         return Decision("as-is", plan_new)
     plan_all = plan_budget(sizes.new_free + sizes.old_free, sizes.total) if sizes.old_free else plan_new
@@ -105,9 +111,13 @@ def decide(
             f"compaction: some {shorter} tokens less of earlier messages; expected to save "
             f"${outlook.usd['as-is'] - outlook.usd['all']:.6f} over {ahead.turns:.0f} more turns"
         )
-        return Decision(
-            "all", replace(plan_all, steps=(*plan_all.steps, step)), prospect, fitting is not None
+        plan = replace(
+            plan_all,
+            steps=(*plan_all.steps, step),
+            compressible=sizes.new_free,
+            earlier=sizes.old_compressible,
         )
+        return Decision("all", plan, prospect, fitting is not None)
     if choice == "new":
         seconds = outlook.seconds["new"]
         saved = outlook.usd["as-is"] - outlook.usd["new"]
@@ -128,27 +138,6 @@ def still_pays(decision: Decision, costs: Costs, old_saved: int, new_saved: int)
     if p.new_kept < p.new_tokens:
         real = replace(real, new_kept=real.new_kept_all)
     return forecast(real, costs).choice == "all"
-
-
-def _plan_new(sizes: Sizes, plan_budget: PlanBudget) -> Plan:
-    """The plan for new messages. The policy's trigger is judged on the whole conversation: a result of a tool
-    too small for it is shortened where the request as a whole is large, and to the share that holds for the
-    whole.
-    """
-    plan = plan_budget(sizes.new_free, sizes.total)
-    if (
-        plan.reason != "below-trigger"
-        or sizes.new_free < max(1, sizes.least_new)
-        or not sizes.old_compressible
-    ):
-        return plan
-    compressible = sizes.new_free + sizes.old_compressible
-    whole = plan_budget(compressible, sizes.total + sizes.old_compressible)
-    if not whole.compress:
-        return plan
-    target = max(1, whole.target * sizes.new_free // compressible)
-    step = f"of which the {sizes.new_free} new tokens are shortened to {target}"
-    return replace(whole, target=target, steps=(*whole.steps, step))
 
 
 def _to_fit(sizes: Sizes, prospect: Prospect, limit: int | None) -> Choice | None:

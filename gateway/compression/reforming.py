@@ -35,9 +35,6 @@ _HOPELESS = 3.0
 
 # Characters whose words are chosen in some 4 ms; more is work for a thread.
 _INLINE_CHOICE = 2_000
-# New messages with a smaller share of the trigger than this stay whole: little to save, and short texts
-# suffer most.
-_LEAST_NEW = 1 / 8
 _CONVERSATIONS = 10_000  # whose compressibility is remembered
 
 _REASONS: tuple[tuple[type[CompressorError], str], ...] = (
@@ -184,7 +181,7 @@ class Reformer:
             new=sum(new.tokens),
             new_free=new.free_tokens,
             old_compressible=sum(form.tokens_before if form.cuts else form.free for form in old.values()),
-            least_new=round(_LEAST_NEW * job.policy.trigger_tokens),
+            trigger_tokens=job.policy.trigger_tokens,
             old_results=ageing.tokens,
         )
         rates = rates_of(job.price)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from compressor.text.tokens import counter_for
 from gateway.accounting.prices import Prices
+from gateway.chat.conversation import read_conversation
 from gateway.chat.segments import split_messages
 from gateway.config import Config, ModelConfig
 from gateway.configuration.connections import model_named
@@ -15,7 +16,7 @@ from gateway.shapes import ParsedRequest
 from policies.checking import suggest
 from policies.errors import PolicyError
 from policies.match import Explanation, PolicyBook
-from policies.planning import parse_wish, plan_budget, rule_for
+from policies.planning import parse_wish, plan_budget, plan_turn, rule_for
 from policies.shapes import Plan, Policy, PressureStep, RequestFacts
 
 
@@ -29,6 +30,7 @@ class Question:
     tokens: int
     at: datetime
     compressible: int | None = None
+    earlier: int = 0  # further compressible tokens, in messages that were sent before
     headers: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     spent: float = 0.0
@@ -46,6 +48,7 @@ class Part:
     tokens: int
     stays: str
     keep: float | None  # of its own, by role or tool
+    earlier: bool = False  # sent before: it keeps the form that it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +81,32 @@ def explain(config: Config, question: Question) -> Answer:
     policy = explanation.match.policy
     named = model if model.model else replace(model, model=question.model)
     parts = _parts(question.request, policy, named) if question.request is not None else ()
-    total, free = _sizes(question, parts)
+    total, free, earlier = _sizes(question, parts)
     if question.request is None and question.compressible is None:
         notes.append("counted as if every token may be shortened; give --compressible for what really may")
     if question.draw is None and (policy.sample < 1 or policy.holdout > 0):
         share = policy.sample * (1 - policy.holdout)
         notes.append(f"explained for the {share:.4g} of the conversations that sample and holdout leave in")
     price = Prices().of(named, config.upstreams[model.upstream])
-    plan = plan_budget(
-        policy,
-        compressible_tokens=free,
-        total_tokens=total,
-        wish=parse_wish(facts.headers.get("x-terse-compress")),
-        spent_share=question.spent,
-        pressure=_pressure(config, question.team),
-        context_window=price.context_window,
-        # Just inside the touched share, past the held-out part of it.
-        draw=policy.sample * policy.holdout if question.draw is None else question.draw,
-        at=question.at,
-    )
+
+    def planned(compressible: int, whole: int) -> Plan:
+        return plan_budget(
+            policy,
+            compressible_tokens=compressible,
+            total_tokens=whole,
+            wish=parse_wish(facts.headers.get("x-terse-compress")),
+            spent_share=question.spent,
+            pressure=_pressure(config, question.team),
+            context_window=price.context_window,
+            # Just inside the touched share, past the held-out part of it.
+            draw=policy.sample * policy.holdout if question.draw is None else question.draw,
+            at=question.at,
+        )
+
+    trigger = policy.trigger_tokens
+    plan = plan_turn(planned, new=free, earlier=earlier, total=total, trigger_tokens=trigger)
+    if earlier:
+        notes.append(f"{earlier} compressible tokens were sent before: they keep the form that they have")
     after = total - (free - plan.target if plan.compress and plan.mode == "on" else 0)
     return Answer(explanation, plan, model, total, after, tuple(notes), parts)
 
@@ -129,6 +139,7 @@ def answer_as_data(answer: Answer, question: Question) -> dict[str, object]:
         "keep": plan.keep,
         "tokens_before": answer.tokens_before,
         "compressible": plan.compressible,
+        "earlier": plan.earlier,
         "target": plan.target,
         "tokens_after": answer.tokens_after,
         "steps": list(plan.steps),
@@ -164,6 +175,8 @@ def answer_as_text(answer: Answer, question: Question) -> str:
 def _parts(request: ParsedRequest, policy: Policy, model: ModelConfig) -> tuple[Part, ...]:
     """The texts of a request as the gateway splits them, counted by the model's tokenizer."""
     counter = counter_for(model.tokenizer or model.model or model.name)
+    turns = read_conversation(request).messages
+    new_from = max((index + 1 for index, turn in enumerate(turns) if turn.begins_turn), default=0)
     segments = split_messages(request, policy, counter.count)
     counts = counter.count_many([segment.text for segment in segments])
     return tuple(
@@ -174,17 +187,21 @@ def _parts(request: ParsedRequest, policy: Policy, model: ModelConfig) -> tuple[
             tokens=tokens,
             stays=segment.protected,
             keep=rule_for(policy, segment.role, segment.tool).keep,
+            earlier=0 <= segment.message < new_from,
         )
         for segment, tokens in zip(segments, counts, strict=True)
     )
 
 
-def _sizes(question: Question, parts: Sequence[Part]) -> tuple[int, int]:
-    """Tokens of the whole input, and of what may be shortened."""
+def _sizes(question: Question, parts: Sequence[Part]) -> tuple[int, int, int]:
+    """Tokens of the whole input, of what may be shortened, and of what could have been when it was sent."""
     if question.request is not None:
-        return sum(part.tokens for part in parts), sum(part.tokens for part in parts if not part.stays)
+        new = sum(part.tokens for part in parts if not part.stays and not part.earlier)
+        earlier = sum(part.tokens for part in parts if not part.stays and part.earlier)
+        return sum(part.tokens for part in parts), new, earlier
     free = question.tokens if question.compressible is None else question.compressible
-    return question.tokens, min(free, question.tokens)
+    free = min(free, question.tokens)
+    return question.tokens, free, min(question.earlier, question.tokens - free)
 
 
 def _part_line(part: Part, plan: Plan) -> str:
@@ -192,6 +209,8 @@ def _part_line(part: Part, plan: Plan) -> str:
     what = f"{where}, {part.role}, {part.kind}: {part.tokens} tokens"
     if part.stays:
         return f"{what}, stays ({part.stays})"
+    if part.earlier:
+        return f"{what}, sent before: keeps its form"
     if not plan.compress:
         return f"{what}, stays"
     return f"{what}, shortened to about {round(part.tokens * (part.keep or plan.keep))}"

@@ -24,7 +24,7 @@ from gateway.configuration.connections import model_named
 from gateway.shapes import Price
 from policies.errors import PolicyError
 from policies.match import PolicyBook
-from policies.planning import draw_of, plan_budget
+from policies.planning import draw_of, plan_budget, plan_turn
 from policies.shapes import Budget, ClientWish, Plan, Policy, RequestFacts, Team
 
 _PATHS = {
@@ -49,6 +49,7 @@ class Past:
     surface: str
     tokens: int
     compressible: int | None  # None: nobody looked (the policy was off, or the log is older)
+    earlier: int  # compressible tokens of messages that were sent before
     cached_share: float  # of the input, read from the upstream's prompt cache
     cost_usd: float
 
@@ -144,7 +145,7 @@ def replay_traffic(
             continue
         if past.compressible is None:
             replay.assumed += 1
-            past = replace(past, compressible=round(past.tokens * compressible_share))
+            past = replace(past, compressible=round(past.tokens * compressible_share), earlier=0)
         price = prices.of(_named(model, past.model), config.upstreams[model.upstream])
         replay.unpriced += not price.known
         team = config.teams.get(past.team) or Team(past.team)
@@ -162,17 +163,23 @@ def replay_traffic(
 
 
 def _plan(policy: Policy, past: Past, price: Price, spent: _Spending) -> Plan:
-    return plan_budget(
-        policy,
-        compressible_tokens=min(past.compressible or 0, past.tokens),
-        total_tokens=past.tokens,
-        wish=ClientWish(),
-        spent_share=spent.share(past.at),
-        pressure=spent.team.pressure,
-        context_window=price.context_window,
-        draw=draw_of(past.request_id),
-        at=past.at,
-    )
+    def plan(compressible: int, total: int) -> Plan:
+        return plan_budget(
+            policy,
+            compressible_tokens=compressible,
+            total_tokens=total,
+            wish=ClientWish(),
+            spent_share=spent.share(past.at),
+            pressure=spent.team.pressure,
+            context_window=price.context_window,
+            draw=draw_of(past.request_id),
+            at=past.at,
+        )
+
+    new = min(past.compressible or 0, past.tokens)
+    earlier = min(past.earlier, past.tokens - new)
+    trigger = policy.trigger_tokens
+    return plan_turn(plan, new=new, earlier=earlier, total=past.tokens, trigger_tokens=trigger)
 
 
 def replay_as_data(replay: Replay) -> dict[str, Any]:
@@ -264,7 +271,7 @@ def _past(line: bytes) -> Past | None:
     try:
         at = datetime.fromisoformat(str(entry["at"]))
         tokens, billed = _count(entry, "tokens_before"), _count(entry, "input_tokens")
-        compressible = _count(entry, "compressible_tokens")
+        compressible, earlier = _count(entry, "compressible_tokens"), _count(entry, "earlier_tokens")
         return Past(
             at=at if at.tzinfo else at.replace(tzinfo=UTC),
             request_id=str(entry.get("request_id", "")),
@@ -272,7 +279,9 @@ def _past(line: bytes) -> Past | None:
             model=str(entry["model"]),
             surface=str(entry["surface"]),
             tokens=tokens,
-            compressible=compressible or None,
+            # Nothing new beside something earlier was looked at; nothing at all was not.
+            compressible=compressible if compressible or earlier else None,
+            earlier=earlier,
             cached_share=min(1.0, _count(entry, "cached_input_tokens") / billed) if billed else 0.0,
             cost_usd=float(entry.get("cost_usd") or 0.0),
         )

@@ -129,6 +129,7 @@ def test_the_fingerprint_follows_what_forms_the_text() -> None:
         "tools": {"x": 0.5},
         "min_keep": 0.2,
         "recovery": True,
+        "old_results": {"newest": 5},
     }
     assert set(other) == set(FORMING)
     prints = {rules({"p": {key: value}}).policies["p"].fingerprint for key, value in other.items()}
