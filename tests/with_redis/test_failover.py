@@ -72,7 +72,7 @@ def test_a_replica_takes_over_under_load(upstream: FakeUpstream, tmp_path: Path)
             until(lambda: len(load.charged) > after + 50, 30)
         assert load.statuses == {200}
         # What waited is charged once the promoted replica is found, each request once. Replication is
-        # asynchronous: what the primary had taken and not yet passed on is lost, at most a flight a client here.
+        # asynchronous: what the primary had taken and not yet passed on is lost: a request a client here.
         served, price = len(load.charged), math.ceil(max(load.charged) * 1e6) / 1e6
         until(lambda: spent(gateway) >= (served - CLIENTS) * price - 1e-9, 30)
         assert spent(gateway) <= served * price + 1e-9
