@@ -55,6 +55,7 @@ def shorten_passages(
     *,
     explain: bool = False,
     unit: Unit = "auto",
+    stretch: bool = False,
 ) -> list[Shortened]:
     """Shortens the passages so that their tokens together are at most `target_tokens`, one result a passage.
 
@@ -64,8 +65,8 @@ def shorten_passages(
     logs, diffs and stack traces go by whole lines). A text whose shortened form would not be valid
     any more (JSON that does not parse) comes back whole, with the reason in `.note`.
 
-    Raises BudgetTooSmall when what must stay costs more than the target, InvalidBudget for a negative target,
-    InvalidOption for scores that do not fit the text.
+    Raises BudgetTooSmall when what must stay costs more than the target (with `stretch` that is the target
+    then), InvalidBudget for a negative target, InvalidOption for scores that do not fit the text.
     """
     if target_tokens < 0:
         raise InvalidBudget(f"target_tokens: expected 0 or more, got {target_tokens}")
@@ -75,7 +76,13 @@ def shorten_passages(
     prepared = [prepare(passage, counter) for passage in passages]
     job = _Job(prepared, [""] * len(passages), counter, explain, unit)
     while True:
-        result = _shorten(job, target_tokens)
+        try:
+            result = _shorten(job, target_tokens)
+        except BudgetTooSmall as error:
+            if not stretch:
+                raise
+            target_tokens += error.short_by
+            continue
         doubtful = _validate(job.prepared, result)
         if not doubtful:
             return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compressor.errors import BudgetTooSmall
 from compressor.shapes import PROTECTABLE, Shortened
 from compressor.text.choice import Passage, shorten_passages
 from compressor.text.tokens import TokenCounter
@@ -124,10 +123,7 @@ def passage_of(segment: Segment, judged: Judged, policy: Policy) -> Passage:
 
 def _shorten(passages: Sequence[Passage], target: int, counter: TokenCounter) -> Sequence[Shortened]:
     """Within the target, or as near to it as what must stay allows."""
-    try:
-        return shorten_passages(passages, max(1, target), counter)
-    except BudgetTooSmall as error:
-        return shorten_passages(passages, target + error.short_by, counter)
+    return shorten_passages(passages, max(1, target), counter, stretch=True)
 
 
 def make_form(message: Message, parts: Parts, chosen: Mapping[tuple[Path, int], Shortened]) -> Form:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from compressor.errors import BudgetTooSmall, InvalidBudget, InvalidOption
 from compressor.shapes import Span
 from compressor.text.choice import Passage, shorten_passages
+from compressor.text.passages import outline
 from compressor.text.selection import Columns, Level, Sizes, keep_order, plan_levels
 from compressor.text.tokens import counter_for
 from compressor.text.words import split_words
@@ -106,6 +108,24 @@ def test_bad_calls() -> None:
         shorten_passages([Passage("a b", np.zeros((2, 1), np.uint8))], 1, COUNTER)
     with pytest.raises(InvalidOption, match="relevance"):
         shorten_passages([scored("One is. Two is. Three is.", relevance=np.zeros(1, np.uint8))], 1, COUNTER)
+
+
+def test_a_target_stretches_to_what_must_stay() -> None:
+    passage = scored("one 11 two 22 three 33 four.", protect=frozenset({"numbers"}))
+    with pytest.raises(BudgetTooSmall) as raised:
+        shorten_passages([passage], 2, COUNTER)
+    stretched = shorten_passages([passage], 2, COUNTER, stretch=True)[0]
+    assert stretched.text == shorten_passages([passage], 2 + raised.value.short_by, COUNTER)[0].text
+    assert stretched.tokens_after == 2 + raised.value.short_by
+
+
+def test_an_outline_made_before_changes_nothing() -> None:
+    passage = scored("The first one is short. The second 22 is not. # A third, of many words, follows both.")
+    before = replace(passage, outline=outline(replace(passage, scores=np.zeros(0, np.uint8)), COUNTER))
+    for target in (12, 18):
+        assert shorten_passages([before], target, COUNTER)[0].text == (
+            shorten_passages([passage], target, COUNTER)[0].text
+        )
 
 
 def test_nothing_and_only_spaces() -> None:
