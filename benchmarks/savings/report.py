@@ -46,10 +46,43 @@ def write_report(
         *_METHOD,
         "",
         f"**Worst Terse scenario: {worst[0][0]:+.2f} % ({worst[0][1]}).** {verdict}",
+        _against_masking(results),
+        _receipts(results),
         "",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(head + lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _against_masking(results: Mapping[str, Mapping[str, list[Any]]]) -> str:
+    """Whether leaving out old results beats masking them, net, wherever masking saves anything."""
+    beaten, lost = 0, []
+    for scenario, providers in results.items():
+        for provider, bills in providers.items():
+            mask = next(bill for bill in bills if bill.sender == "mask old results")
+            best = min((bill for bill in bills if bill.sender.startswith("Terse")), key=lambda each: each.net)
+            if mask.net < best.net:
+                lost.append(f"{scenario}, {provider}")
+            beaten += mask.net >= best.net
+    where = f" Not in: {'; '.join(lost)}." if lost else ""
+    return f"**Masking is beaten or equalled, net, by one of Terse's policies in {beaten} cases.**{where}"
+
+
+def _receipts(results: Mapping[str, Mapping[str, list[Any]]]) -> str:
+    """By how much the receipts are off, of the default policy and of all."""
+    known, guessed = [], []
+    for providers in results.values():
+        for provider, bills in providers.items():
+            for bill in bills[1:]:
+                saved = bills[0].usd - bill.usd
+                if bill.claimed_usd is not None and saved > 0.01 * bills[0].usd:
+                    off = 100 * (bill.claimed_usd / saved - 1)
+                    (known if provider.startswith("gpt") else guessed).append(off)
+    said = []
+    for name, values in (("known", known), ("guessed", guessed)):
+        if values:
+            said.append(f"{min(values):+.1f} to {max(values):+.1f} % where the tokenizer is {name}")
+    return f"**Receipts against what was really saved: {', '.join(said)}.**"
 
 
 def _engine_of(name: str) -> str:
@@ -77,7 +110,11 @@ _METHOD = (
     "on); **naive**: the same scores and protections, but the whole conversation is compressed anew at",
     "each turn to half of all of it; **LLMLingua-like**: the same without protections, the model's own",
     "turns included, and without a score cache; **mask old results**: all but the newest three long",
-    "results or documents are replaced by a note.",
+    "results or documents are replaced by a note. Terse again with `old_results: {newest: 5, …}`: at",
+    "compactions, when they pay, all but the newest five results of tools are shortened **to 15 %** or",
+    "**left out**, with a note. Agents on Claude mark their newest block at every turn; **freed**: a rule",
+    "says `mode: on` for marked results. Claude's tokenizer is o200k_base with 18 of a hundred kinds of",
+    "tokens as two, DeepSeek's is o200k_base; for both, Terse has to guess that.",
 )
 
 

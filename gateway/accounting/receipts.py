@@ -139,10 +139,14 @@ def _scale(compressed: Compressed, usage: Usage) -> float:
     A bill holds more than text: templates, ids of tool calls, images. Where the tokenizer is known, a bill
     over our count shows those, and nothing of the text that was left out.
     """
-    most, text = 1.0, usage.input_tokens
+    text = usage.input_tokens
     if compressed.untold_tokens is not None:
-        most, text = _MOST_FINER, text - min(compressed.untold_tokens, text // 2)
-    return min(most, max(0.5, text / max(1, compressed.tokens_after)))
+        text -= min(compressed.untold_tokens, text // 2)
+    scale = min(_MOST_FINER, max(0.5, text / max(1, compressed.tokens_after)))
+    if scale <= 1:
+        return scale
+    # What was left out need not be as fine as what stayed: half of the difference is sure enough to claim.
+    return 1.0 if compressed.untold_tokens is None else (1 + scale) / 2
 
 
 def _cached_uncompressed(compressed: Compressed, usage: Usage, scale: float) -> int:

@@ -41,7 +41,7 @@ async def replayed(provider: Provider) -> tuple[float, float]:
     bills = []
     for sender in (Off(), terse):
         bill, upstream, start = Bill("sender"), Upstream(provider, tokens), 1_780_000_000.0
-        for conversation in conversations(10):
+        for conversation in conversations(6):
             await run_conversation(conversation, sender, upstream, bill, start, counter)
             start += 30
         bills.append(bill)
@@ -60,4 +60,4 @@ async def test_receipts_say_what_was_saved_where_the_tokenizer_is_known(provider
 )
 async def test_receipts_say_less_than_was_saved_where_the_tokenizer_is_guessed(provider: Provider) -> None:
     claimed, saved = await replayed(provider)
-    assert 0.88 * saved < claimed <= saved
+    assert 0.85 * saved < claimed <= saved
