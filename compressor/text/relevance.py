@@ -81,7 +81,11 @@ def _shared_around(alone: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _terms(text: str) -> Iterator[str]:
-    for word in _WORD.findall(text.lower()):
+    words = _WORD.findall(text.lower())
+    if text.isascii():  # nothing of what follows is in there
+        yield from (word[:_STEM] for word in words)
+        return
+    for word in words:
         if _UNSPACED.search(word):
             yield from (word[at : at + 2] for at in range(max(1, len(word) - 1)))
         else:
