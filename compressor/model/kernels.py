@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 FP8_MAX = 448.0  # largest float8_e4m3fn
+_QUERIES, _KEYS = 128, 64  # tokens of a window that one step of attention compares
 
 
 @triton.jit
@@ -58,6 +59,73 @@ def _quantize(x, quantized, row_scales, columns, BLOCK: tl.constexpr, GELU: tl.c
     size = tl.maximum(tl.max(tl.abs(values), 0) / 448.0, 1e-12)
     tl.store(quantized + row * columns + at, (values / size).to(tl.float8e4nv), mask=inside)
     tl.store(row_scales + row, size)
+
+
+@triton.jit
+def _attend(  # noqa: PLR0913
+    qkv,
+    bounds,
+    out,
+    row_stride,
+    hidden,
+    scale,
+    SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """Some queries of one head in one window against all keys of the window (Dao, FlashAttention-2, 2023)."""
+    start = tl.load(bounds + tl.program_id(2))
+    length = tl.load(bounds + tl.program_id(2) + 1) - start
+    first = tl.program_id(0) * QUERIES
+    if first >= length:
+        return
+    rows = first + tl.arange(0, QUERIES)
+    keys = tl.arange(0, KEYS)
+    parts = tl.arange(0, SIZE)
+    base = qkv + start.to(tl.int64) * row_stride + tl.program_id(1) * SIZE
+    queries = tl.load(
+        base + rows[:, None] * row_stride + parts[None, :], mask=rows[:, None] < length, other=0.0
+    )
+    highest = tl.full([QUERIES], float("-inf"), tl.float32)
+    total = tl.zeros([QUERIES], tl.float32)
+    found = tl.zeros([QUERIES, SIZE], tl.float32)
+    for at in range(0, length, KEYS):
+        inside = at + keys < length
+        places = base + (at + keys)[:, None] * row_stride + parts[None, :]
+        key = tl.load(places + hidden, mask=inside[:, None], other=0.0)
+        scores = tl.dot(queries, tl.trans(key)) * scale
+        scores = tl.where(inside[None, :], scores, float("-inf"))
+        higher = tl.maximum(highest, tl.max(scores, 1))
+        weights = tl.exp2(scores - higher[:, None])
+        fade = tl.exp2(highest - higher)
+        value = tl.load(places + 2 * hidden, mask=inside[:, None], other=0.0)
+        found = tl.dot(weights.to(value.dtype), value, found * fade[:, None])
+        total = total * fade + tl.sum(weights, 1)
+        highest = higher
+    places = out + (start.to(tl.int64) + rows[:, None]) * hidden + tl.program_id(1) * SIZE + parts[None, :]
+    tl.store(places, (found / total[:, None]).to(out.dtype.element_ty), mask=rows[:, None] < length)
+
+
+def attend(qkv: torch.Tensor, bounds: torch.Tensor, longest: int, heads: int) -> torch.Tensor:
+    """Each token's look at its own window: [tokens, 3 x hidden] to [tokens, hidden].
+
+    `bounds` [windows + 1] int32 says where windows start; rows past the last are left as they are.
+    """
+    tokens, hidden = qkv.shape[0], qkv.shape[1] // 3
+    size = hidden // heads
+    out = torch.empty((tokens, hidden), dtype=qkv.dtype, device=qkv.device)
+    grid = (triton.cdiv(longest, _QUERIES), heads, bounds.shape[0] - 1)
+    scale = size**-0.5 * 1.4426950408889634  # powers of two are cheaper than of e
+    _attend[grid](
+        qkv, bounds, out, qkv.stride(0), hidden, scale,
+        SIZE=size, QUERIES=_QUERIES, KEYS=_KEYS, num_warps=4, num_stages=3,
+    )  # fmt: skip
+    return out
+
+
+def attends(hidden: int, heads: int) -> bool:
+    """Whether `attend` is made for heads of this size."""
+    return hidden // heads in (16, 32, 64, 128)
 
 
 def add_norm(  # noqa: PLR0913

@@ -110,6 +110,10 @@ class PackedEncoder:
         tokens, hidden = qkv.shape[0], qkv.shape[1] // 3
         query, key, value = qkv.view(tokens, 3, self._heads, hidden // self._heads).unbind(1)
         if qkv.is_cuda and qkv.dtype is not torch.float32:
+            from compressor.model.kernels import attend, attends
+
+            if attends(hidden, self._heads):
+                return attend(qkv, batch.bounds, batch.longest, self._heads)
             from torch.nn.attention.varlen import varlen_attn
 
             bounds, longest = batch.bounds, batch.longest
