@@ -23,7 +23,7 @@ from compressor.training.records import (
     read_objects,
     write_lines,
 )
-from compressor.training.teacher import Estimate, Reply, Teacher, estimate
+from compressor.training.teacher import Estimate, Reply, Teacher, estimate, in_groups
 
 
 class RunDeclined(Exception):
@@ -98,6 +98,7 @@ class Job:
     cache: ReplyCache
     out: Path
     approve: Callable[[Estimate], bool]
+    ask: Callable[[Teacher, Sequence[list[Message]]], Iterator[tuple[int, Reply]]] = in_groups
 
 
 def distill(chunks: Sequence[Chunk], job: Job, console: Console) -> DistillReport:
@@ -128,20 +129,18 @@ def _ask(
     console: Console,
     report: DistillReport,
 ) -> dict[str, str]:
-    """Asks for what is missing, caching each group as it comes; returns the troubles by chunk."""
+    """Asks for what is missing, caching each reply as it comes; returns the troubles by chunk."""
     troubles: dict[str, str] = {}
     with Progress(console=console) as bar:
         task = bar.add_task("asking the teacher", total=len(missing))
-        for first in range(0, len(missing), job.teacher.at_once):
-            group = missing[first : first + job.teacher.at_once]
-            replies = job.teacher.replies([prompts[chunk.id] for chunk in group])
-            for chunk, reply in zip(group, replies, strict=True):
-                job.cache.put(keys[chunk.id], reply)
-                report.prompt_tokens += reply.prompt_tokens
-                report.completion_tokens += reply.completion_tokens
-                if reply.trouble:
-                    troubles[chunk.id] = reply.trouble
-            bar.advance(task, len(group))
+        for at, reply in job.ask(job.teacher, [prompts[chunk.id] for chunk in missing]):
+            chunk = missing[at]
+            job.cache.put(keys[chunk.id], reply)
+            report.prompt_tokens += reply.prompt_tokens
+            report.completion_tokens += reply.completion_tokens
+            if reply.trouble:
+                troubles[chunk.id] = reply.trouble
+            bar.advance(task)
     return troubles
 
 

@@ -5,6 +5,8 @@ exported.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +66,16 @@ def prepare(start: Start, out: Path) -> Path:
 
 
 def _once(folder: Path, write: Callable[[Path], Path]) -> Path:
+    """Written under another name first: of several processes that torchrun started, the first one's stays."""
     if not (folder / "config.json").exists():
-        write(folder)
+        mine = folder.with_name(f"{folder.name}.{os.getpid()}")
+        write(mine)
+        try:
+            mine.rename(folder)
+        except OSError:
+            if not (folder / "config.json").exists():
+                raise
+            shutil.rmtree(mine)
     return folder
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +56,13 @@ class Teacher(Protocol):
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """USD for so many tokens; None when unknown."""
+
+
+def in_groups(teacher: Teacher, prompts: Sequence[list[Message]]) -> Iterator[tuple[int, Reply]]:
+    """Place and reply of each prompt, asked in groups of the size that suits the teacher."""
+    for first in range(0, len(prompts), teacher.at_once):
+        group = prompts[first : first + teacher.at_once]
+        yield from enumerate(teacher.replies(group), first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +159,26 @@ class LocalTeacher:
     def __init__(
         self, folder: Path, device: str = "auto", batch: int = 128, most_new_tokens: int = 320
     ) -> None:
+        if not (folder / "config.json").is_file():
+            raise ModelLoadFailed(f"{folder}: no config.json; expected a Hugging Face folder")
+        self._folder, self._device, self._batch, self._most = folder, device, batch, most_new_tokens
+        self._tokenizer: Any = None
+        self._model: Any = None
+
+    def _load(self) -> None:
+        """Loads the model when it is first asked: who only counts or spreads the work needs none."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
-            dtype = torch.bfloat16 if chosen.startswith("cuda") else torch.float32
-            self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(chosen).eval()
+            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, padding_side="left")
+            dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+            self._model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype).to(device).eval()
         except (OSError, ValueError) as error:
-            raise ModelLoadFailed(f"{folder}: {error}") from error
+            raise ModelLoadFailed(f"{self._folder}: {error}") from error
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._folder, self._device, self._batch, self._most = folder, chosen, batch, most_new_tokens
 
     @property
     def name(self) -> str:
@@ -175,7 +189,9 @@ class LocalTeacher:
         return self._batch * 2  # replies are written down by the group
 
     def replies(self, prompts: Sequence[list[Message]]) -> list[Reply]:
-        """Greedy replies; prompts of like length share a batch."""
+        """Greedy replies; prompts of like length share a batch. Raises ModelLoadFailed the first time."""
+        if self._model is None:
+            self._load()
         framed = [
             self._tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
             for prompt in prompts
@@ -192,7 +208,7 @@ class LocalTeacher:
         import torch
 
         inputs = self._tokenizer(framed, return_tensors="pt", padding=True, add_special_tokens=False).to(
-            self._device
+            self._model.device
         )
         with torch.inference_mode():
             outputs = self._model.generate(

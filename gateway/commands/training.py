@@ -73,6 +73,11 @@ def distill(
     per_minute: Annotated[float | None, typer.Option(help="At most so many requests a minute.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one request.")] = 120.0,
     batch: Annotated[int, typer.Option(help="Prompts at a time of a Hugging Face folder.")] = 128,
+    ray_workers: Annotated[
+        int,
+        typer.Option(help="Ask by so many Ray Data workers (large corpora, clusters); 0: by this process."),
+    ] = 0,
+    ray_gpus: Annotated[float, typer.Option(help="GPUs that one Ray worker takes.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many chunks.")] = None,
     yes: Annotated[bool, typer.Option(help="Do not ask after the estimate.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -82,6 +87,7 @@ def distill(
 
     Exit code 0: done; 1: an input or the teacher cannot be used; 3: the estimate was declined.
     """
+    from functools import partial
     from itertools import islice
 
     from compressor.training.chunks import chunk_documents
@@ -89,7 +95,9 @@ def distill(
     from compressor.training.distill import distill as run
     from compressor.training.encoder import any_tokenizer
     from compressor.training.instructions import VARIANTS
+    from compressor.training.ray_asking import RayAsking
     from compressor.training.records import read_chunks
+    from compressor.training.teacher import in_groups
 
     set_environment(OFFLINE)
     if variant not in VARIANTS:
@@ -97,9 +105,12 @@ def distill(
     try:
         tokenizer = any_tokenizer(encoder)
         chunks = list(islice(chunk_documents(read_chunks(documents), tokenizer, chunk_tokens), limit))
-        chosen = teacher_named(teacher, base_url, api_key, (concurrency, per_minute, timeout), batch)
+        rate = per_minute / max(1, ray_workers) if per_minute else None
+        limits = (concurrency, rate, timeout)
+        opened = partial(teacher_named, teacher, base_url, api_key, limits, batch)
+        ask = RayAsking(opened, ray_workers, ray_gpus) if ray_workers else in_groups
         cache = ReplyCache(out.with_name(out.name + ".replies"))
-        job = Job(chosen, variant, cache, out, lambda what: yes or _approve(what))
+        job = Job(opened(), variant, cache, out, lambda what: yes or _approve(what), ask)
         report = run(chunks, job, _console)
     except RunDeclined:
         _console.print("Declined; nothing was sent.")
