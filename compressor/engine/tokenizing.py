@@ -16,7 +16,7 @@ from compressor.text.words import Words
 # Long texts are tokenised in pieces side by side: 1,024 characters cost the tokenizer about a millisecond, a
 # hundred times what handing them to a thread costs, and spread one 10k-token prompt over 16 cores.
 PIECE_CHARS = 1024
-# Pieces of one call. Slabs are small, so that the encoder starts early and is fed while the rest is tokenised:
+# Pieces of one call. Slabs are small, so that the encoder starts early and is fed while the rest is made:
 # at 256, 92k tokens took XLM-R-large on an H200 205 ms, its passes alone 117. They also bound the tokenizer's
 # own memory (about 300 bytes a token) on 10 MB texts.
 FIRST_SLAB, SLAB = 16, 64
