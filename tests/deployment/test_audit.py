@@ -1,4 +1,4 @@
-"""`make audit` reads what pip-audit says: an open advisory fails, a service that knows nothing is no all-clear."""
+"""`make audit` reads what pip-audit says: advisories fail, a service that knows nothing is no all-clear."""
 
 from __future__ import annotations
 
