@@ -48,6 +48,15 @@ compressor: {url: "http://127.0.0.1:4401", deadline_ms: 60000}
 policies: {default: {mode: "MODE"}}
 """
 
+NOTES = (
+    "## What to make of it",
+    "",
+    "* Bodies above 512 KiB are read in pieces on a thread that takes short turns. What still holds the loop is",
+    "  single copies of tens of megabytes, the release of some hundred thousand objects at a request's end, and,",
+    "  with shortening, the steps that look at each of many thousand messages or start a call for each.",
+    "* 200 MB are refused before they are read where the length is announced, and at 32 MiB where it is not.",
+)
+
 
 @dataclass(frozen=True)
 class Lag:
@@ -225,7 +234,7 @@ def report(results: dict[str, list[Lag]], fresh: float, used: float, rounds: int
         f"`python -m benchmarks.bench_loop --rounds {rounds}`, {datetime.now(UTC):%Y-%m-%d}. {machine()}",
         "",
         " ".join((__doc__ or "").split("\n\n")[2].split())
-        + f" The medians of {rounds} rounds, in milliseconds.",
+        + f" Medians of the rounds ({rounds}), in milliseconds.",
         "",
         "| mode: body | status | answered in s | late | busy | slowest ping |",
         "|---|---|---|---|---|---|",
@@ -241,7 +250,7 @@ def report(results: dict[str, list[Lag]], fresh: float, used: float, rounds: int
     what = f"a worker without an encoder takes less than {MEMORY_MIB} MiB"
     seen = f"{fresh:.0f} after its first request, {used:.0f} after a hundred prompts of 10,000 tokens"
     lines.append(f"| {what} | {seen} | {met(MEMORY_MIB, max(fresh, used))} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *NOTES]) + "\n"
 
 
 def main() -> None:
