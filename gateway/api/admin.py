@@ -19,7 +19,7 @@ from gateway.access.administration import Administration
 from gateway.access.bodies import KeyBody, TeamBody, checked
 from gateway.access.callers import key_id_of, key_of, same_secret
 from gateway.errors import BadRequest, Forbidden, NotFound, Unauthorized
-from gateway.stores.books import DEFAULT_GROUP, Row
+from gateway.stores.books import COUNTED, DEFAULT_GROUP, MONEY, Row
 
 if TYPE_CHECKING:
     from gateway.services import Services
@@ -207,7 +207,7 @@ async def spend_logs(admin: Administration, request: Request) -> Any:
     since, until = asked.get("start_date", ""), asked.get("end_date", "")
     if (since or until) and asked.get("summarize", "true").lower() != "false":
         rows = await admin.stores.ledger.totals(
-            team=team, since=since[:10], until=until[:10], by=("day", "model", "key_id")
+            team=team, since=since[:10], until=until[:10], by=("day", "team", "model", "key_id")
         )
         return _days(rows)
     entries = await admin.stores.ledger.recent(team=team, limit=_number(request, "limit", 100, 1, MOST_LOGS))
@@ -299,13 +299,18 @@ def _within(at: str, since: str, until: str) -> bool:
 
 
 def _days(rows: list[Row]) -> list[dict[str, Any]]:
-    """LiteLLM's summary: spend by model and key for each day."""
+    """LiteLLM's summary, spend by model and key for each day; and beside it what Terse saved, by team."""
     days: dict[str, dict[str, Any]] = {}
     for row in rows:
         day = days.setdefault(
             str(row["day"]),
-            {"startTime": row["day"], "spend": 0.0, "models": {}, "api_keys": {}, "users": {}},
+            {"startTime": row["day"], "spend": 0.0, "models": {}, "api_keys": {}, "users": {}, "teams": {}},
         )
+        team = day["teams"].setdefault(str(row["team"]), dict.fromkeys((*MONEY, *COUNTED), 0))
+        for name in MONEY:
+            team[name] = round(team[name] + float(row[name]), 6)
+        for name in COUNTED:
+            team[name] += int(row[name])
         cost = float(row["cost_usd"])
         day["spend"] = round(day["spend"] + cost, 6)
         for side, name in (("models", str(row["model"])), ("api_keys", str(row["key_id"]))):

@@ -22,6 +22,7 @@ COUNTED: Final = (
     "cache_write_tokens",
     "output_tokens",
     "reasoning_tokens",
+    "broken_prefix_tokens",
 )
 # Summed in micro-USD, so that the books add up to the cent whatever the order; shown in USD.
 MONEY: Final = ("cost_usd", "counterfactual_usd", "saved_usd")

@@ -312,7 +312,8 @@ async def test_spending_in_litellms_shape(api: Api) -> None:
     for number, day in enumerate(("2026-06-01", "2026-06-01", "2026-06-02")):
         await api.stores.ledger.book(
             {"request_id": f"r{number}", "at": f"{day}T10:00:00Z", "team": "red", "key_id": made["token"],
-             "model": "gpt-4o", "route": "r", "cost_usd": 0.25, "input_tokens": 10, "output_tokens": 5}
+             "model": "gpt-4o", "route": "r", "cost_usd": 0.25, "input_tokens": 10, "output_tokens": 5,
+             "counterfactual_usd": 0.3, "saved_usd": 0.05, "broken_prefix_tokens": 2}
         )  # fmt: skip
     logs = await api("/spend/logs", limit=2)
     assert [(log["request_id"], log["spend"], log["total_tokens"]) for log in logs] == [
@@ -322,6 +323,9 @@ async def test_spending_in_litellms_shape(api: Api) -> None:
     days = await api("/spend/logs", start_date="2026-06-01", end_date="2026-06-02")
     assert [(day["startTime"], day["spend"]) for day in days] == [("2026-06-01", 0.5), ("2026-06-02", 0.25)]
     assert days[0]["models"] == {"gpt-4o": 0.5}
+    red = days[0]["teams"]["red"]
+    assert (red["counterfactual_usd"], red["saved_usd"], red["cost_usd"]) == (0.6, 0.1, 0.5)
+    assert (red["input_tokens"], red["output_tokens"], red["broken_prefix_tokens"]) == (20, 10, 4)
     raw = await api("/spend/logs", start_date="2026-06-02", summarize="false", api_key=made["key"])
     assert [log["request_id"] for log in raw] == ["r2"]
     assert await api("/spend/logs", api_key="sk-of-somebody-else") == []
