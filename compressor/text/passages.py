@@ -18,9 +18,16 @@ from compressor.text.structures import treat
 from compressor.text.tokens import TokenCounter
 from compressor.text.units import Units, question_spans, split_units
 from compressor.text.words import Words, split_words
+from compressor.text.worth import weigh_words
 
 if TYPE_CHECKING:
     from compressor.text.choice import Passage
+
+_PROSE = ("prose", "markdown")  # texts that are read, whatever is missing: no data, no code
+# A comma costs a token and tells how the words around it hang together; it means little when one has gone.
+# Full stops stay: they tell where a sentence ends, and to drop them as well keeps but one answer in 100 more.
+_TRAILING = np.asarray([ord(sign) for sign in ",;،؛"], np.uint32)
+_MOST_TRAILING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,8 @@ class Prepared:
     costs: NDArray[np.float32]  # the same, but the best word of a line pays for its sticky words
     codes: NDArray[np.uint8]  # 0: free; else why it stays, an index into protection.REASONS
     tails: NDArray[np.int32]  # where forced punctuation at the word's end begins
-    scores: NDArray[np.float32]
+    trailing: NDArray[np.int8]  # commas at its end that go when the next word goes
+    scores: NDArray[np.float32]  # what the word is worth, 0..255
     group: NDArray[np.int32]  # words of one group stay or go together; -1: alone
     sticky: NDArray[np.bool_]  # no candidate itself: stays when something of its line does
     line: NDArray[np.int32]
@@ -98,8 +106,8 @@ class Prepared:
         kept = bridge_gaps(self.spacing, keep)
         tails = (self.tails < self.words.ends) & ~kept
         if not tails.any():
-            return kept, kept_slices(self.spacing, kept)
-        return kept, kept_slices(self.spacing, kept, tails, self.tails)
+            return kept, kept_slices(self.spacing, kept, trailing=self.trailing)
+        return kept, kept_slices(self.spacing, kept, tails, self.tails, self.trailing)
 
     def untouched(self) -> Rendered:
         """The text as it is."""
@@ -164,12 +172,16 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         raise InvalidOption(f"scores: the text has {len(words)} words, got {len(passage.scores)} scores")
     if passage.whole:
         codes, kind = np.full(len(words), CODE["whole"], np.uint8), "prose"
-    treatment = treat(words, units, passage.scores.astype(np.float32), codes, kind)
+    prose = kind in _PROSE and not passage.whole
+    scores = weigh_words(words, units, passage.scores) if prose else passage.scores.astype(np.float32)
+    treatment = treat(words, units, scores, codes, kind)
     codes = treatment.codes
     sticky = _useful_heads(treatment.sticky, codes, units.line)
     costs = known.costs.copy()
     _charge_heads(costs, sticky, (codes == 0) & ~sticky, treatment.scores, units.line)
     question_unit, unit_spans = _question_units(passage, words, units)
+    tails = words.ends if passage.whole else known.tails
+    loose = (codes == 0) & ~sticky & (tails == words.ends) & prose
     return Prepared(
         passage=passage,
         words=words,
@@ -178,7 +190,8 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         own_costs=known.costs,
         costs=costs,
         codes=codes,
-        tails=words.ends if passage.whole else known.tails,
+        tails=tails,
+        trailing=np.where(loose, _trailing_signs(words), 0).astype(np.int8),
         scores=treatment.scores,
         group=treatment.group,
         sticky=sticky,
@@ -190,6 +203,16 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         unit_spans=unit_spans,
         validate=treatment.validate,
     )
+
+
+def _trailing_signs(words: Words) -> NDArray[np.int8]:
+    """How many commas and semicolons stand at each word's end; 0 for words that begin with one."""
+    count = np.zeros(len(words), np.int8)
+    more = ~np.isin(words.codes[words.starts], _TRAILING)
+    for _ in range(_MOST_TRAILING):
+        more &= np.isin(words.codes[np.maximum(words.ends - 1 - count, words.starts)], _TRAILING)
+        count += more
+    return count
 
 
 def _useful_heads(

@@ -134,10 +134,12 @@ def kept_slices(
     keep: NDArray[np.bool_],
     tails: NDArray[np.bool_] | None = None,
     tail_starts: NDArray[np.int32] | None = None,
+    trailing: NDArray[np.int8] | None = None,
 ) -> NDArray[np.int64]:
     """The slices of the original that the shortened text consists of, shape [slices, 2], in order.
 
-    `tails` marks dropped words whose end (from `tail_starts` on) stays.
+    `tails` marks dropped words whose end (from `tail_starts` on) stays. `trailing` says how many characters
+    at each word's end go when the word behind them goes.
     """
     words = spacing.words
     length = len(words.text)
@@ -150,6 +152,8 @@ def kept_slices(
     slices[:, 2, 0] = words.starts[begins]
     slices[:, 2, 1] = words.ends[ends]
     _fill_gaps(spacing, begins, ends, slices)
+    if trailing is not None:
+        slices[:, 2, 1] -= np.where(_apart(spacing, begins, ends), trailing[ends], 0)
     if tails is not None and tail_starts is not None:
         cut = ~keep[begins]
         slices[cut, 2, 0] = tail_starts[begins[cut]]
@@ -165,6 +169,14 @@ def kept_slices(
     merged = flat[joined]
     merged[:, 1] = flat[np.append(np.flatnonzero(joined)[1:] - 1, len(flat) - 1), 1]
     return merged
+
+
+def _apart(spacing: Spacing, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Behind which runs words are missing and space follows, so that nothing else need keep them apart."""
+    apart = np.ones(len(ends), bool)
+    apart[:-1] = spacing.spaces[begins[1:]] > spacing.spaces[ends[:-1]]
+    apart[-1] = ends[-1] < len(spacing.words) - 1
+    return apart
 
 
 def _fill_gaps(

@@ -14,20 +14,24 @@ from numpy.typing import NDArray
 
 LevelName = Literal["document", "paragraph", "sentence"]
 
-# Chosen on development questions. With a question whole sentences beat words by far: the answer survives in
-# 85 % of the cases at a quarter of the tokens, against 50 %, and nothing reads like a telegram. Without
-# one, sentences up to twice the budget keep as many answers as words alone, and leave longer stretches as
-# they were.
+# Chosen on development questions (benchmarks/results/quality-rule.md). With a question whole sentences beat
+# words by far in long texts: readers answer better from them, and nothing reads like a telegram. Short texts
+# hold too few sentences for that: there each word counts by its own score and by its sentence's relevance.
+# Without a question, sentences up to twice the budget keep as many answers as words alone, and leave longer
+# stretches as they were.
 WORDS_ALONE_FROM = 0.7  # share kept from which deleting words alone hurts less than losing sentences
 FEWEST_SENTENCES = 4  # fewer: there is nothing to choose between
 SENTENCE_SLACK = 2.0  # sentences are taken until they hold this many times the budget
 PARAGRAPH_SLACK = 2.5
 DOCUMENT_SLACK = 3.5
-ASKED_SLACK = 1.5  # with a question whose budget holds less than a sentence
 FEWEST_PARAGRAPHS = 24
 FEWEST_DOCUMENTS = 8
 LONG_TEXT = 4_000  # tokens from which paragraphs and documents are chosen first
-WHOLE_SENTENCES_FROM = 1.0  # with a question: sentences that the budget must hold to leave them whole
+FEWEST_ASKED_SENTENCES = 24  # with a question: fewer are not left whole
+RELEVANCE_WEIGHT = (
+    4.0  # of a sentence's relevance beside a word's score, both as z-scores, where words decide
+)
+_STEPS = 64  # of a z-score: whole numbers sort fast
 KEEP_WEIGHT = 0.25  # of the encoder's score beside the relevance, both as z-scores
 
 
@@ -74,11 +78,10 @@ class KeepOrder:
 
 def plan_levels(sizes: Sizes, keep: float, *, asked: bool) -> tuple[Level, ...]:
     """Which units are chosen before words; empty: words alone. `keep` is the share of tokens that stays."""
+    if asked:
+        return (Level("sentence", 1.0),) if sizes.sentences >= FEWEST_ASKED_SENTENCES else ()
     if sizes.sentences < FEWEST_SENTENCES:
         return ()
-    if asked:
-        whole = sizes.sentences * keep >= WHOLE_SENTENCES_FROM
-        return (Level("sentence", 1.0 if whole else ASKED_SLACK),)
     if keep >= WORDS_ALONE_FROM:
         return ()
     levels: list[Level] = []
@@ -109,7 +112,11 @@ def keep_order(columns: Columns, budget: float, levels: tuple[Level, ...]) -> Ke
             kept = candidate & chosen[unit]
             rank[kept] = unit_rank[unit[kept]]
         candidate &= chosen[unit]
-    return KeepOrder(_best_first(np.flatnonzero(columns.free), columns.scores, rank, tier), tier)
+    scores = columns.scores
+    if columns.relevance is not None and not levels:
+        together = _standardised(scores) + RELEVANCE_WEIGHT * _standardised(columns.relevance)
+        scores = np.rint(_STEPS * together).astype(np.float32)
+    return KeepOrder(_best_first(np.flatnonzero(columns.free), scores, rank, tier), tier)
 
 
 def _best_first(
@@ -157,7 +164,7 @@ def _unit_values(columns: Columns, unit: NDArray[np.int64], count: int) -> NDArr
     return _standardised(relevance) + KEEP_WEIGHT * _standardised(value)
 
 
-def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _standardised(values: NDArray[np.floating]) -> NDArray[np.float64]:
     spread = float(values.std())
-    centred: NDArray[np.float64] = values - values.mean()
+    centred: NDArray[np.float64] = values - values.mean(dtype=np.float64)
     return centred / spread if spread > 1e-9 else centred * 0.0

@@ -176,7 +176,7 @@ def test_without_a_question_sentences_come_before_words() -> None:
         (Sizes(1000, 50, 5, 1), 0.8, False, ()),
         (Sizes(1000, 50, 5, 1), 0.5, False, (Level("sentence", 2.0),)),
         (Sizes(1000, 50, 5, 1), 0.5, True, (Level("sentence", 1.0),)),
-        (Sizes(150, 5, 1, 1), 0.15, True, (Level("sentence", 1.5),)),
+        (Sizes(150, 5, 1, 1), 0.15, True, ()),  # words, by their score and their sentence
         (
             Sizes(9000, 400, 60, 12),
             0.33,
@@ -216,3 +216,24 @@ def test_scores_rounded_to_bytes_give_the_same_text_each_time() -> None:
     passage = Passage(text, np.full(len(split_words(text)), 128, np.uint8), protect=frozenset())
     results = {shorten_passages([passage], 100, COUNTER)[0].text for _ in range(3)}
     assert len(results) == 1
+
+
+def test_a_comma_goes_with_the_word_behind_it() -> None:
+    text = "alpha, beta gamma, delta end."
+    keep = {"alpha,": 250, "gamma,": 240, "delta": 230}
+    scores = np.asarray([keep.get(word, 10) for word in split_words(text).strings()], np.uint8)
+    passage = Passage(text, scores, protect=frozenset())
+    (short,) = shorten_passages([passage], COUNTER.count("alpha gamma, delta"), COUNTER, unit="words")
+    assert short.text == "alpha gamma, delta"
+    forced = replace(passage, force_tokens=(",",))
+    (short,) = shorten_passages([forced], COUNTER.count("alpha, gamma, delta"), COUNTER, unit="words")
+    assert short.text == "alpha, gamma, delta"
+
+
+def test_few_sentences_with_a_question_are_shortened_by_words() -> None:
+    text = "A quick fox jumped over one lazy dog. Cats slept all day in warm sun. Birds sang."
+    scores = np.where([len(word) > 3 for word in split_words(text).strings()], 200, 50).astype(np.uint8)
+    passage = Passage(text, scores, protect=frozenset(), relevance=np.asarray([0, 250, 0], np.uint8))
+    (short,) = shorten_passages([passage], 11, COUNTER)
+    assert {"Cats", "slept", "warm"} <= set(short.text.split())
+    assert "fox" not in short.text
