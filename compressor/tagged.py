@@ -65,7 +65,7 @@ def has_tags(text: str) -> bool:
 def cut_tagged(text: str) -> list[Section]:
     """The sections of a tagged text, in order; text outside of tags has the call's budget.
 
-    Raises InvalidOption for tags that do not pair up or do not nest, InvalidBudget for a rate that is no share.
+    Raises InvalidOption for tags that do not pair up or nest, InvalidBudget for a rate that is no share.
     """
     sections: list[Section] = []
     begin = 0
