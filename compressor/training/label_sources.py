@@ -56,12 +56,15 @@ def documents_of(context: str) -> list[str]:
     return [context[start:end].strip() for start, end in zip(starts, ends, strict=True)]
 
 
-def label_answers(records: Iterable[Answerable]) -> Iterator[Labelled]:
+def label_answers(
+    records: Iterable[Answerable], with_sentence: frozenset[str] = frozenset()
+) -> Iterator[Labelled]:
     """One record for each text that holds an answer: words in an answer, or shared with a question, are kept.
 
     All questions about one text label it together. Of a retrieval context only the documents that hold an
     answer
-    are used: what others could ask of the rest is not known.
+    are used: what others could ask of the rest is not known. Of the questions in `with_sentence` (ids) the
+    sentence around the answer is kept too, with less weight.
     """
     everything = list(records)
     by_language: dict[str, list[str]] = defaultdict(list)
@@ -76,6 +79,7 @@ def label_answers(records: Iterable[Answerable]) -> Iterator[Labelled]:
     for text, askers in by_text.items():
         first = askers[0]
         spans = [span for one in askers for span in _question_labels(text, one, everyday[one.origin.lang])]
+        spans += [span for one in askers if one.id in with_sentence for span in _sentence_labels(text, one)]
         yield Labelled(first.id, text, tuple(spans), first.origin)
 
 
@@ -85,6 +89,13 @@ def _question_labels(text: str, record: Answerable, everyday: frozenset[str]) ->
             yield LabelSpan(start, end, ANSWER_KEEP, whole=True)
     for start, end in shared_spans(text, record.question, everyday):
         yield LabelSpan(start, end, QUESTION_KEEP)
+
+
+def _sentence_labels(text: str, record: Answerable) -> Iterator[LabelSpan]:
+    places = [start for answer in record.answers for start, _ in answer_spans(text, answer)]
+    for start, end in sentence_spans(text):
+        if any(start <= place < end for place in places):
+            yield LabelSpan(start, end, ANSWER_SENTENCE_KEEP)
 
 
 def label_for_questions(records: Iterable[Answerable]) -> Iterator[Labelled]:

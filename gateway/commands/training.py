@@ -5,6 +5,7 @@ gateway[train]`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 FAILED = 1  # exit code: an input, a model or a service cannot be used; the message says why
 DECLINED = 3  # exit code: the estimate was not approved, nothing was sent
-KINDS = ("pairs", "answers", "questions", "summaries", "highlights", "turns", "deletions")
+KINDS = ("pairs", "answers", "questions", "summaries", "highlights", "turns", "deletions", "rewards")
 _console = Console(stderr=True)
 
 
@@ -165,6 +166,15 @@ def annotate(
     kind: Annotated[str, typer.Option(help=f"What SOURCE holds: {', '.join(KINDS)}.")] = "pairs",
     licence: Annotated[str, typer.Option(help="Of records that name none.")] = "",
     window: Annotated[int, typer.Option(help="Words that matching looks at (pairs).")] = 150,
+    reader: Annotated[
+        str | None, typer.Option(help="Who reads (rewards): a Hugging Face folder or litellm's name.")
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Who shortens (rewards); else the embedded one.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Share of the text that is left to read (rewards).")] = 0.5,
+    base_url: Annotated[str | None, typer.Option(help="Of the reader's server (rewards).")] = None,
+    api_key: Annotated[str | None, typer.Option(help="Of the reader's service (rewards).")] = None,
 ) -> None:
     """Label every word of a text: keep or drop.
 
@@ -172,14 +182,28 @@ def annotate(
     for each
     question alone. summaries: contexts whose answers are summaries. highlights: `text` with `kept_spans`.
     turns:
-    dialogues with relevant turns. deletions: `text` with `kept`, 0 or 1 a word.
+    dialogues with relevant turns. deletions: `text` with `kept`, 0 or 1 a word. rewards: answers, with their
+    sentence where a reader LLM misses them in the shortened text.
     """
     if kind not in KINDS:
         raise typer.BadParameter(f"--kind: {', '.join(KINDS)}")
+    if kind == "rewards" and reader is None:
+        raise typer.BadParameter("--kind rewards needs --reader")
     from compressor.training.records import labelled_line, write_lines
+    from compressor.training.rewards import Shortener, rewards_of
 
+    set_environment(OFFLINE)
     try:
-        count = write_lines(out, map(labelled_line, _label(kind, source, licence, window)))
+        if kind == "rewards":
+            counted: Counter[str] = Counter()
+            asked = teacher_named(reader or "", base_url, api_key)
+            found = rewards_of(
+                source, asked, Shortener(encoder, out.with_name(out.name + ".start"), rate), counted
+            )
+            _console.print(f"read at {rate:.0%}: {dict(counted)}")
+        else:
+            found = _label(kind, source, licence, window)
+        count = write_lines(out, map(labelled_line, found))
     except (CompressorError, OSError) as error:
         raise failed(error) from None
     _console.print(f"{count} texts labelled: {out}")

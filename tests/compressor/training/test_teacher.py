@@ -16,7 +16,7 @@ import pytest
 from compressor.errors import ModelLoadFailed
 from compressor.training.instructions import prompt_for
 from compressor.training.teacher import LocalTeacher, ServiceOptions, ServiceTeacher
-from tests.compressor.training.conftest import town_text, write_rows
+from tests.compressor.training.conftest import questions, town_text, write_rows
 
 ROOT = Path(__file__).parents[3]
 
@@ -144,3 +144,20 @@ def test_a_local_model_answers_in_order_in_batches(tmp_path: Path, tiny_base: Pa
     alone = [teacher.replies([prompt])[0] for prompt in prompts]
     assert [reply.prompt_tokens for reply in together] == [reply.prompt_tokens for reply in alone]
     assert all(0 <= reply.completion_tokens <= 4 and not reply.trouble for reply in together)
+
+
+def test_rewards_by_the_command(service: Service, tmp_path: Path) -> None:
+    questions_file = write_rows(tmp_path / "qa.jsonl", questions(3))
+    command = [
+        "annotate",
+        str(questions_file),
+        "--kind",
+        "rewards",
+        "--out",
+        str(tmp_path / "labelled.jsonl"),
+    ]
+    done = run([*command, "--reader", "openai/any", "--base-url", service.url, "--api-key", "k"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "read at 50%" in done.stderr
+    assert len((tmp_path / "labelled.jsonl").read_text(encoding="utf-8").splitlines()) == 3
+    assert run(command).returncode == 2  # nobody to read
