@@ -52,7 +52,7 @@ NOTES = (
     "## What to make of it",
     "",
     "* Bodies above 512 KiB are read in pieces on a thread that takes short turns. What still holds the loop",
-    "  is single copies of tens of megabytes, the release of some hundred thousand objects at a request's end,",
+    "  is single copies of tens of megabytes, the release of a hundred thousand objects at a request's end,",
     "  and, with shortening, steps that look at each of many thousand messages or start a call for each.",
     "* 200 MB are refused before they are read where the length is announced, and at 32 MiB where it is not.",
 )
