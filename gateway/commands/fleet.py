@@ -17,38 +17,37 @@ REFUSED = 1
 EXAMPLE = "Example: terse compressor deploy --address auto --max-replicas 8 --gpus-per-replica 1"
 
 
+_Address = Annotated[
+    str,
+    typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379; none: a local one, until SIGTERM."),
+]
+_Model = Annotated[str, typer.Option(help="default, a folder, or a hub model that is on every node's disk.")]
+_TargetOngoing = Annotated[
+    float, typer.Option(min=0.1, help="Texts at work in a replica beyond which another one starts.")
+]
+_GpusPerReplica = Annotated[float, typer.Option(min=0.0, help="GPUs of a replica; 0.5 puts two on one.")]
+_Surge = Annotated[
+    int,
+    typer.Option(min=0, max=100, help="Extra replicas while a model is rolled out, in percent; 0: no room."),
+]
+
+
 def deploy(
-    address: Annotated[
-        str,
-        typer.Option(
-            help="Ray cluster: auto, ray://host:10001 or host:6379; none: a local one, until SIGTERM."
-        ),
-    ] = "",
+    address: _Address = "",
     host: Annotated[str, typer.Option(help="Address that each node's proxy listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of each node's proxy.")] = 4100,
-    model: Annotated[
-        str, typer.Option(help="default, a folder, or a hub model that is on every node's disk.")
-    ] = "default",
+    model: _Model = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto, fp32, bf16, fp8 or int8.")] = "auto",
     min_replicas: Annotated[int, typer.Option(min=1, help="Fewest replicas.")] = 1,
     max_replicas: Annotated[int, typer.Option(min=1, help="Most replicas.")] = 1,
-    target_ongoing: Annotated[
-        float, typer.Option(min=0.1, help="Texts at work in a replica beyond which another one starts.")
-    ] = 8.0,
-    gpus_per_replica: Annotated[
-        float, typer.Option(min=0.0, help="GPUs of a replica; 0.5 puts two on one.")
-    ] = 0.0,
+    target_ongoing: _TargetOngoing = 8.0,
+    gpus_per_replica: _GpusPerReplica = 0.0,
     cpus_per_replica: Annotated[float, typer.Option(min=0.1, help="CPU cores of a replica.")] = 1.0,
     upscale_delay: Annotated[float, typer.Option(min=0.0, help="Seconds of load before one starts.")] = 5.0,
     downscale_delay: Annotated[float, typer.Option(min=0.0, help="Idle seconds before one ends.")] = 120.0,
     drain: Annotated[float, typer.Option(min=0.0, help="Seconds that an ending replica may work on.")] = 30.0,
-    surge: Annotated[
-        int,
-        typer.Option(
-            min=0, max=100, help="Extra replicas while a model is rolled out, in percent; 0: no room."
-        ),
-    ] = 100,
+    surge: _Surge = 100,
 ) -> None:
     """Serve the encoder from a Ray cluster, over the HTTP of `terse compressor serve`.
 

@@ -175,7 +175,8 @@ class ScoreSource:
         flight = self._flights.get(key)
         if flight is None or flight.task.cancelling():
             flight = self._flights[key] = _Flight(asyncio.create_task(self._ask(text)))
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
+            asked_of = self.engine.fingerprint
+            flight.task.add_done_callback(lambda task: self._landed(key, asked_of, task))
         return flight
 
     async def _ask(self, text: str) -> WordScores:
@@ -184,12 +185,14 @@ class ScoreSource:
         self._speed.note(len(text), (time.perf_counter() - start) * 1000)
         return result
 
-    def _landed(self, key: str, task: asyncio.Task[WordScores]) -> None:
+    def _landed(self, key: str, asked_of: str, task: asyncio.Task[WordScores]) -> None:
         flight = self._flights.get(key)
         if flight is not None and flight.task is task:
             del self._flights[key]
         if task.cancelled() or task.exception() is not None:
             return  # who waited got the error; who did not, needs none
+        if task.result().fingerprint != asked_of:
+            return  # a fleet that changes its model: another encoder answered than the key names
         write = asyncio.create_task(self.cache.put({key: task.result().values}))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)

@@ -13,6 +13,7 @@ from gateway.stores.memory import MemoryCache
 from tests.support.chat_bodies import long_text
 
 SALT = team_salt(b"", "search")
+TEXT = long_text(20)
 
 
 def source(engine: FakeEngine) -> ScoreSource:
@@ -99,3 +100,17 @@ async def test_counts_are_remembered_and_right() -> None:
     texts = [long_text(n) for n in (1, 2, 200, 1)] + ["", "hi", "\ud800"]
     for _ in range(2):
         assert await counts.count_many(texts, counter) == [counter.count(text) for text in texts]
+
+
+async def test_scores_of_a_fleet_that_changes_its_model_are_used_and_not_cached() -> None:
+    engine = FakeEngine(fingerprint="old", delay=0.02)
+    scores = source(engine)
+    asked = asyncio.create_task(scores.scores_of([TEXT], SALT, 5))
+    await asyncio.sleep(0)
+    engine.fingerprint = "new"  # answers with this one
+    assert (await asked).cache == "miss"
+    engine.fingerprint = "old"
+    assert (await scores.scores_of([TEXT], SALT, 5)).cache == "miss", (
+        "the new model's scores under the old key"
+    )
+    assert (await scores.scores_of([TEXT], SALT, 5)).cache == "hit"
