@@ -8,6 +8,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +21,7 @@ from gateway.settings import set_environment
 
 if TYPE_CHECKING:
     from compressor.training.distill import DistillReport
-    from compressor.training.records import Labelled
+    from compressor.training.records import Chunk, Labelled
     from compressor.training.teacher import Estimate, Teacher
 
 # A teacher behind litellm must not fetch a price map, nor wait for it to fail where there is no network.
@@ -88,26 +90,18 @@ def distill(
 
     Exit code 0: done; 1: an input or the teacher cannot be used; 3: the estimate was declined.
     """
-    from functools import partial
-    from itertools import islice
-
-    from compressor.training.chunks import chunk_documents
     from compressor.training.distill import Job, ReplyCache, RunDeclined
     from compressor.training.distill import distill as run
-    from compressor.training.encoder import any_tokenizer
     from compressor.training.instructions import VARIANTS
     from compressor.training.ray_asking import RayAsking
-    from compressor.training.records import read_chunks
     from compressor.training.teacher import in_groups
 
     set_environment(OFFLINE)
     if variant not in VARIANTS:
         raise typer.BadParameter(f"--variant: {', '.join(VARIANTS)}")
     try:
-        tokenizer = any_tokenizer(encoder)
-        chunks = list(islice(chunk_documents(read_chunks(documents), tokenizer, chunk_tokens), limit))
-        rate = per_minute / max(1, ray_workers) if per_minute else None
-        limits = (concurrency, rate, timeout)
+        chunks = _chunks(documents, encoder, chunk_tokens, limit)
+        limits = (concurrency, per_minute / max(1, ray_workers) if per_minute else None, timeout)
         opened = partial(teacher_named, teacher, base_url, api_key, limits, batch)
         ask = RayAsking(opened, ray_workers, ray_gpus) if ray_workers else in_groups
         cache = ReplyCache(out.with_name(out.name + ".replies"))
@@ -119,6 +113,14 @@ def distill(
     except (CompressorError, OSError) as error:
         raise failed(error) from None
     _tell_distilled(report, as_json)
+
+
+def _chunks(documents: Path, encoder: Path | None, tokens: int, limit: int | None) -> list[Chunk]:
+    from compressor.training.chunks import chunk_documents
+    from compressor.training.encoder import any_tokenizer
+    from compressor.training.records import read_chunks
+
+    return list(islice(chunk_documents(read_chunks(documents), any_tokenizer(encoder), tokens), limit))
 
 
 def teacher_named(
