@@ -87,22 +87,7 @@ def decide(
     if plan_new.reason in ("holdout", "sampled-out"):
         return Decision("as-is", plan_new)
     plan_all = plan_budget(sizes.new_free + sizes.old_free, sizes.total) if sizes.old_free else plan_new
-    new_kept = sizes.new - (sizes.new_free - plan_new.target if plan_new.compress else 0)
-    share = plan_all.target / max(1, sizes.new_free + sizes.old_free) if plan_all.compress else 1.0
-    shorter = round(compressibility * ((1 - share) * sizes.old_free + sizes.old_results))
-    prospect = Prospect(
-        old_tokens=sizes.fixed + sizes.old,
-        old_kept=sizes.fixed + sizes.old - shorter,
-        old_untouched=sizes.fixed + sizes.old_untouched,
-        new_tokens=sizes.new,
-        new_kept=new_kept,
-        new_kept_all=sizes.new - round((1 - share) * sizes.new_free),
-        score_new=sizes.new_free,
-        score_old=sizes.old_free,
-        hit_rate=ahead.hit_rate,
-        later_hit_rate=ahead.later_hit_rate,
-        turns_ahead=ahead.turns,
-    )
+    prospect = _prospect(sizes, plan_new, plan_all, ahead, compressibility)
     outlook = forecast(prospect, costs)
     fitting = _to_fit(sizes, prospect, limit)
     choice = fitting or outlook.choice
@@ -127,6 +112,25 @@ def decide(
         reason = "latency" if outlook.too_slow else "no-saving"
         plan_new = replace(plan_new, compress=False, reason=reason, target=sizes.new_free, keep=1.0)
     return Decision("as-is", plan_new, prospect)
+
+
+def _prospect(sizes: Sizes, plan_new: Plan, plan_all: Plan, ahead: Ahead, compressibility: float) -> Prospect:
+    new_kept = sizes.new - (sizes.new_free - plan_new.target if plan_new.compress else 0)
+    share = plan_all.target / max(1, sizes.new_free + sizes.old_free) if plan_all.compress else 1.0
+    shorter = round(compressibility * ((1 - share) * sizes.old_free + sizes.old_results))
+    return Prospect(
+        old_tokens=sizes.fixed + sizes.old,
+        old_kept=sizes.fixed + sizes.old - shorter,
+        old_untouched=sizes.fixed + sizes.old_untouched,
+        new_tokens=sizes.new,
+        new_kept=new_kept,
+        new_kept_all=sizes.new - round((1 - share) * sizes.new_free),
+        score_new=sizes.new_free,
+        score_old=sizes.old_free,
+        hit_rate=ahead.hit_rate,
+        later_hit_rate=ahead.later_hit_rate,
+        turns_ahead=ahead.turns,
+    )
 
 
 def still_pays(decision: Decision, costs: Costs, old_saved: int, new_saved: int) -> bool:
