@@ -92,8 +92,9 @@ def decide(
     fitting = _to_fit(sizes, prospect, limit)
     choice = fitting or outlook.choice
     if choice == "all":
+        less = prospect.old_tokens - prospect.old_kept
         step = (
-            f"compaction: some {shorter} tokens less of earlier messages; expected to save "
+            f"compaction: some {less} tokens less of earlier messages; expected to save "
             f"${outlook.usd['as-is'] - outlook.usd['all']:.6f} over {ahead.turns:.0f} more turns"
         )
         plan = replace(
