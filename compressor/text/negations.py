@@ -22,8 +22,8 @@ _BY_LANGUAGE = {
     "aren't arent isn't isnt wasn't weren't don't dont doesn't didn't won't wouldn't can't couldn't "
     "shouldn't mustn't haven't hasn't hadn't needn't ain't shan't mightn't",
     "de": "nicht nichts nie niemals niemand kein keine keinen keinem keiner keines ohne weder",
-    "fr": "pas jamais aucun aucune rien personne sans ne",
-    "es": "no nunca jamás ningún ninguna ninguno nada nadie tampoco sin",
+    "fr": "pas jamais aucun aucune rien personne sans ne ni",
+    "es": "no ni nunca jamás ningún ninguna ninguno nada nadie tampoco sin",
     "pt": "não nunca jamais nem nenhum nenhuma ninguém sem",
     "it": "non mai né nessun nessuno nessuna niente senza",
     "nl": "niet geen nooit niemand niets zonder",
@@ -58,6 +58,10 @@ _UNSPACED = re.compile(
     r"不|没有?|沒有?|無|无|未|勿|莫|毋|否|(?<![特区區个個分差性级級类類辨鉴鑑])[别別](?![人的墅墅名])|非(?![常洲])"
     r"|ない|なかっ|なく|なけれ|ません|なし|ずに|ぬ|まい"
     r"|ไม่|มิ|อย่า|ไร้|ห้าม|ບໍ່|មិន|មិនមែន|ពុំ|不要|မ(?=[\u1000-\u1021])"
+)
+# "nicht-staatlich", "used.[not in source]": inside a run that is longer than any negation.
+_GLUED = re.compile(
+    r"(?<!\w)n(?:ot|icht|o)(?=-\w)|(?<=[.,;:\[(/])n(?:ot|icht|o|either|or)(?!\w)", re.IGNORECASE
 )
 _UNSPACED_SIGNS = np.asarray(  # what these begin with
     [ord(sign) for sign in "不没沒無无未勿莫毋否别別非なまずぬไมอหບមពမ"], np.uint32
@@ -99,7 +103,11 @@ def negation_candidates(words: Words) -> NDArray[np.int64]:
 
 
 def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
-    """Where Chinese, Japanese, Thai, Lao, Khmer and Burmese negations stand, as character spans."""
+    """Where Chinese, Japanese, Thai, Lao, Khmer and Burmese negations stand, as character spans, and English
+    and German ones inside a longer run.
+    """
+    for glued in _GLUED.finditer(words.text):
+        yield glued.span()
     if words.text.isascii():
         return
     places = np.flatnonzero(words.codes >= _FIRST_UNSPACED)

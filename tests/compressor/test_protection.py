@@ -152,3 +152,14 @@ def test_linear_time_on_hostile_text(unit: str) -> None:
     codes = protect_words(words, frozenset(DEFAULT_PROTECT)).codes
     assert time.process_time() - began < 8  # under 1 s alone; quadratic would take minutes
     assert codes.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["postsekundär (nicht-tertiär) genannt", "used.[not in the source] again", "ni lui ni moi", "a no-one b"],
+)
+def test_negations_of_other_languages_and_inside_longer_runs_stay(text: str) -> None:
+    words = split_words(text)
+    codes = protect_words(words, frozenset({"negations"})).codes
+    stays = [word for word, code in zip(words.strings(), codes.tolist(), strict=True) if code]
+    assert any(part in word for word in stays for part in ("nicht", "not", "ni", "no"))
