@@ -442,8 +442,9 @@ Terse {terse}, Python {python}, {cores} cores with a load of {load:.1f} at the e
 included; {workers} gateway workers, their compressor process with the embedded encoder, Redis.
 
 {count:,} requests in {minutes:.0f} minutes ({rate:.1f} a second), {cpu:.0f} s of CPU time in all of Terse's
-processes ({core:.0%} of a core). The first {warm:.0%} of the time is warm-up. Growth compares the median of the
-first fifth after it with that of the last fifth; memory is called flat up to {growth:.0%}, counts up to {spare}.
+processes ({core:.0%} of a core). The first {warm:.0%} of the time is warm-up. Growth compares the median of
+the first fifth after it with that of the last fifth; memory is called flat up to {growth:.0%},
+counts up to {spare}.
 
 | processes | figure | first fifth | last fifth | growth | slope an hour (Theil-Sen) | |
 |---|---|---|---|---|---|---|
