@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from compressor.errors import InvalidOption
+from compressor.errors import InvalidOption, ModelLoadFailed
 from compressor.training.chunks import chunk_documents
 from compressor.training.distill import Job, ReplyCache, distill
 from compressor.training.encoder import open_tokenizer
@@ -77,10 +78,12 @@ class Reproduction:
         """All steps up to and with `until`; what was exported, if that was the last.
 
         Raises InvalidOption for a missing file or an unknown step, InvalidRecord for a broken line,
-        ModelLoadFailed for a base that cannot be used.
+        ModelLoadFailed for a base that cannot be used, or where the last step could not run.
         """
         if until not in STEPS:
             raise InvalidOption(f"until: expected one of {', '.join(STEPS)}, got {until!r}")
+        if until == STEPS[-1] and find_spec("openvino") is None:  # said before the training, not behind it
+            raise ModelLoadFailed("the last step calibrates with OpenVINO: pip install openvino")
         found: object = None
         for step in STEPS[: STEPS.index(until) + 1]:
             self.console.print(f"[bold]{step}[/bold]")

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from compressor import Compressor
-from compressor.errors import InvalidOption
+from compressor.errors import InvalidOption, ModelLoadFailed
 from compressor.training.distill import Message
 from compressor.training.recipe import DEFAULT, Passages, Recipe, Source, Stage, read_recipe
 from compressor.training.records import is_held_back, read_answerable, read_chunks, read_labelled
@@ -135,3 +135,13 @@ def test_a_broken_recipe_is_refused_by_name(tmp_path: Path, text: str, wrong: st
 def test_a_missing_file_is_named(tmp_path: Path, tiny_base: Path) -> None:
     with pytest.raises(InvalidOption, match=r"towns\.jsonl"):
         Reproduction(recipe(), Inputs(tmp_path, tiny_base, tmp_path / "made"), QUIET).run()
+
+
+def test_a_missing_openvino_is_said_before_the_training(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compressor.training.reproduction.find_spec", lambda name: None)
+    making = Reproduction(recipe(), inputs(tmp_path, tiny_base, None), QUIET)
+    with pytest.raises(ModelLoadFailed, match="OpenVINO"):
+        making.run()
+    assert not list(making.out.glob("*/*"))
