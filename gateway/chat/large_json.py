@@ -40,8 +40,8 @@ def load_json(body: bytes) -> Any:
         return orjson.loads(body)
     try:
         return _load_in_pieces(body)
-    except (ValueError, IndexError, AttributeError, TypeError):  # not JSON, or too odd to be cut
-        return orjson.loads(body)
+    except (ValueError, IndexError, AttributeError, TypeError, RecursionError):
+        return orjson.loads(body)  # no JSON, which this one says; or too odd to be cut
 
 
 def _load_in_pieces(body: bytes) -> Any:

@@ -61,14 +61,15 @@ def _texts(asked: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
-    elif isinstance(value, dict):
-        for key in ("text", "content", "output"):
-            yield from _strings(value.get(key))
+    waiting = [value]  # a list of its own: JSON may nest deeper than Python calls
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            waiting += reversed(value)
+        elif isinstance(value, dict):
+            waiting += [value.get(key) for key in ("output", "content", "text")]
 
 
 class _Answer:

@@ -72,3 +72,8 @@ def test_odd_ones(body: bytes) -> None:
 def test_what_is_no_json(body: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         load_json(body)
+
+
+def test_what_is_nested_deeper_than_python_calls() -> None:
+    body = b'{"text":"long enough","deep":' + b"[" * 900 + b"]" * 900 + b"}"
+    assert load_json(body)["text"] == "long enough"

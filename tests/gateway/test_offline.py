@@ -55,3 +55,9 @@ def test_every_surface_answers_in_its_own_shape(offline: LiveGateway) -> None:
         with messages.messages.stream(model="m", max_tokens=9, messages=hello) as streamed:
             assert "".join(streamed.text_stream) == whole
         assert messages.messages.count_tokens(model="m", messages=hello).input_tokens == 1
+
+
+def test_content_nested_deeper_than_python_calls(offline: LiveGateway) -> None:
+    deep = b'{"model":"m","messages":[{"role":"user","content":' + b"[" * 1015 + b"]" * 1015 + b"}]}"
+    with offline.client() as client:
+        assert client.post("/v1/chat/completions", content=deep).status_code == 200
