@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -177,5 +178,11 @@ def build_graph(weights: EncoderWeights, *, compressed: bool) -> Any:
     return openvino.Model([op.result(logits), op.result(x)], [source], "encoder")
 
 
+@cache
 def _core() -> Any:
+    """One for the whole process, and never let go.
+
+    Its CPU plugin gives the thread that loads it a stack for signals, and unmaps that stack when it is let
+    go, on whatever thread: the next signal, SIGTERM or SIGHUP, would then be a segmentation fault.
+    """
     return import_openvino().Core()
