@@ -207,5 +207,6 @@ def test_systemd_unit(tmp_path: Path) -> None:
         until(lambda: process.poll() is not None or is_healthy(health, 4000, port), START_SECONDS)
         assert process.poll() is None, (tmp_path / "log").read_text()
         process.send_signal(signal.Signals["SIG" + reload[1]])
-        assert is_healthy(health, 4000, port)
+        until(lambda: process.poll() is not None or is_healthy(health, 4000, port), START_SECONDS)
+        assert process.poll() is None, (tmp_path / "log").read_text()
         ends_when_asked(process, tmp_path, "SIGTERM")
