@@ -23,6 +23,7 @@ import numpy as np
 from compressor.shapes import WordScores
 from compressor.startup import open_engine
 from tests.support.chat_bodies import chat, long_text
+from tests.support.constant_load import ConstantLoad
 from tests.support.fake_upstream import fake_upstream
 from tests.support.live_server import free_port
 from tests.support.terse_process import terse_process
@@ -115,33 +116,22 @@ def _is_below(pid: int, above: int) -> bool:
     return pid == above
 
 
-class Load:
+class Load(ConstantLoad):
     """Clients that each send a new long text as soon as the one before is answered."""
 
     def __init__(self, url: str) -> None:
+        super().__init__(CLIENTS, self._send)
         self.seen: Counter[tuple[int, str, str]] = Counter()
         self.broken: list[str] = []
         self._url = url
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(CLIENTS)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(30)
 
     def compressed(self) -> int:
         return sum(n for (_, how, _), n in self.seen.items() if how == "applied")
 
-    def _send(self, client: int) -> None:
+    def _send(self, client: int, over: threading.Event) -> None:
         with httpx.Client(timeout=60) as session:
             number = 0
-            while not self._over.is_set():
+            while not over.is_set():
                 number += 1
                 body = chat(f"Client {client} asks for the time number {number}.\n\n{TEXT}\n\nWhat is due?")
                 try:

@@ -13,6 +13,7 @@ from gateway.config import Secret
 from gateway.settings import Settings
 from gateway.stores.redis_link import connect
 from tests.support import chat_bodies
+from tests.support.constant_load import ConstantLoad
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.live_gateway import MODELS, LiveGateway, live_gateway
 from tests.support.waiting import until
@@ -25,28 +26,18 @@ MASTER = "sk-master-of-this-test"
 CLIENTS = 4
 
 
-class Load:
+class Load(ConstantLoad):
     """Clients that ask without a pause, and what they were charged by the headers."""
 
     def __init__(self, gateway: LiveGateway) -> None:
+        super().__init__(CLIENTS, self._ask)
         self.charged: list[float] = []
         self.statuses: set[int] = set()
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(gateway,)) for _ in range(CLIENTS)]
+        self._gateway = gateway
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _ask(self, gateway: LiveGateway) -> None:
-        with gateway.client(authorization=f"Bearer {MASTER}") as client:
-            while not self._over.is_set():
+    def _ask(self, _number: int, over: threading.Event) -> None:
+        with self._gateway.client(authorization=f"Bearer {MASTER}") as client:
+            while not over.is_set():
                 reply = client.post("/v1/chat/completions", content=chat_bodies.body(chat_bodies.chat()))
                 self.statuses.add(reply.status_code)
                 self.charged.append(float(reply.headers["x-terse-cost-usd"]))
