@@ -13,10 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from compressor.config import CompressorConfig, Precision
-from compressor.errors import ModelLoadFailed
 from gateway.commands import fleet
 
-REFUSED = 1
 _SWITCH_SECONDS = 0.0005
 _GARBAGE_OBJECTS = 100_000
 _EXAMPLE = "Example: terse compressor serve --socket /run/terse.sock --gpus all"
@@ -71,7 +69,7 @@ def serve(
         max_waiting_tokens=waiting_tokens,
         threads=threads,
     )
-    _check_model(config)
+    fleet.check(config)
     address = f"unix://{socket}" if socket else f"http://{host}:{port}"
     typer.echo(f"The compressor listens on {address}", err=True)
     listening = _Listening(socket, host, port or 0)
@@ -100,17 +98,6 @@ def _devices(device: str, gpus: str | None) -> list[str]:
     if not all(index.isascii() and index.isdigit() for index in indices) or len(set(indices)) < len(indices):
         raise typer.BadParameter(f"--gpus {gpus}: expected all, or different indices as in 0,1")
     return [f"cuda:{int(index)}" for index in indices]
-
-
-def _check_model(config: CompressorConfig) -> None:
-    """Says what is wrong with the model before any process is started."""
-    from compressor.startup import check_model
-
-    try:
-        check_model(config)
-    except ModelLoadFailed as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(REFUSED) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def deploy(
     )
     threads = None if gpus_per_replica else max(1, int(cpus_per_replica))
     config = CompressorConfig(model=_everywhere(model), device=device, precision=precision, threads=threads)
-    _check(config)
+    check(config)
     stopped = threading.Event()
     cluster = _deploy(config, size, address, host, port, stopped)
     typer.echo(f"The compressor listens on http://{host}:{port}", err=True)
@@ -89,7 +89,8 @@ def _everywhere(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def _check(config: CompressorConfig) -> None:
+def check(config: CompressorConfig) -> None:
+    """Says what is wrong with the model before any process is started, and ends the command."""
     from compressor.startup import check_model
 
     try:
