@@ -12,6 +12,7 @@ from compressor.engine.scorer import Window
 from compressor.engine.tokenizing import TokenizedText
 from compressor.errors import ModelLoadFailed
 from compressor.text.characters import Char
+from compressor.text.tallies import running_count
 from compressor.text.words import Words
 
 _NEWLINE = 10
@@ -70,7 +71,7 @@ class WindowPlanner:
         self._words = words
         self._shape = shape
         # Characters that are no signs, before each place: a token between two equal counts is signs alone.
-        self._letters = np.concatenate([[0], np.cumsum(~_SIGNS[words.classes], dtype=np.int32)])
+        self._letters = np.concatenate([[0], running_count(~_SIGNS[words.classes], np.int32)])
         empty = np.zeros(0, np.int32)
         self._tokens = TokenizedText(empty, empty, empty)  # from `margin` before the next window on
         self._start = 0  # the next window's first own token, in `_tokens`

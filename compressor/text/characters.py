@@ -13,6 +13,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+_PIECE = 256 * 1024  # characters that are encoded in one call
+
 
 class Char(IntEnum):
     """Classes of code points. `OTHER` is any letter or sign of a script that puts spaces between words."""
@@ -131,7 +133,13 @@ def lower_table() -> NDArray[np.bool_]:
 
 def codepoints(text: str) -> NDArray[np.uint32]:
     """The code points of `text`, shape [len(text)]; unpaired surrogates come through as they are."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    if len(text) <= _PIECE:
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = np.empty(len(text), np.uint32)  # piece by piece: encoding holds Python's lock
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE].encode("utf-32-le", "surrogatepass")
+        codes[start : start + _PIECE] = np.frombuffer(piece, np.uint32)
+    return codes
 
 
 def char_classes(text: str) -> NDArray[np.uint8]:

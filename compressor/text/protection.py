@@ -18,6 +18,7 @@ from compressor.shapes import PROTECTABLE
 from compressor.text.characters import Char
 from compressor.text.markup import code_spans, json_spans, table_spans
 from compressor.text.negations import STRIP, is_negation, negation_candidates, unspaced_negations
+from compressor.text.tallies import running_count
 from compressor.text.words import Words, cover, tag_places, words_at
 
 # Code of a reason in `Protection.codes`; the first reason that fits is the one that is told.
@@ -156,7 +157,9 @@ def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
     numeric[words_at(words, np.flatnonzero(classes == Char.DIGIT))] = True
     chinese = np.flatnonzero((classes[words.starts] == Char.HAN_NUMBER) & (words.ends - words.starts >= 2))
     if len(chinese):
-        signs = np.concatenate(([0], np.cumsum((classes == Char.HAN_NUMBER) | (classes == Char.HAN_UNIT))))
+        signs = np.concatenate(
+            ([0], running_count((classes == Char.HAN_NUMBER) | (classes == Char.HAN_UNIT)))
+        )
         numeric[chinese[signs[words.ends[chinese]] - signs[words.starts[chinese]] >= 2]] = True
     code = CODE["numbers"]
     codes[numeric] = code

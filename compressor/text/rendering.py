@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import Char
+from compressor.text.tallies import running_count
 from compressor.text.words import Words
 
 _NONE = -1
@@ -68,9 +69,9 @@ def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
         sticks_right[near] = _sticks(words, words.ends[near] - 1)
     return Spacing(
         words=words,
-        lines=np.cumsum(begins_line, dtype=np.int32),
-        paragraphs=np.cumsum(count >= 2, dtype=np.int32),
-        spaces=np.cumsum(has_space, dtype=np.int32),
+        lines=running_count(begins_line, np.int32),
+        paragraphs=running_count(count >= 2, np.int32),
+        spaces=running_count(has_space, np.int32),
         line_first=np.maximum.accumulate(np.where(begins_line, indices, 0)).astype(np.int32),
         paragraph_first=np.maximum.accumulate(np.where(count >= 2, indices, 0)).astype(np.int32),
         space_before=np.maximum.accumulate(np.where(has_space, starts - 1, 0)).astype(np.int32),

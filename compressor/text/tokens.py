@@ -24,6 +24,7 @@ from tiktoken.model import encoding_name_for_model
 
 from compressor.errors import CompressorError, InvalidOption
 from compressor.text.characters import Char, char_classes
+from compressor.text.tallies import running_count
 
 DEFAULT_ENCODING = "o200k_base"
 # Runs without a single break longer than this are encoded piecewise: a tokenizer's regex and merge loop are
@@ -111,7 +112,7 @@ class TiktokenCounter:
         if text.isascii():
             return starts
         encoded = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-        character = np.cumsum((encoded & 0xC0) != 0x80, dtype=np.int64) - 1
+        character = running_count((encoded & 0xC0) != 0x80) - 1
         return character[np.minimum(starts, len(encoded) - 1)]
 
     def _ids(self, pieces: Sequence[str]) -> list[NDArray[np.uint32]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compressor.shapes import Span
 from compressor.text.characters import Char, lower_table
 from compressor.text.line_heads import LineHeads, line_heads, match_heads
+from compressor.text.tallies import running_count
 from compressor.text.words import Words, looks_like_json, split_words
 
 # Full stops that end no sentence. Single letters ("J. Smith", "U.S.") are seen by their form.
@@ -88,7 +89,7 @@ def split_units(words: Words) -> Units:
     for begins in (line_begins, paragraph_begins, document_begins, sentence_begins):
         begins[0] = False
     line, paragraph, document, sentence = (
-        np.cumsum(begins, dtype=np.int32)
+        running_count(begins, np.int32)
         for begins in (line_begins, paragraph_begins, document_begins, sentence_begins)
     )
     return Units(sentence, line, paragraph, document, heads)

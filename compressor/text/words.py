@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import SYLLABLE_CLOSERS, Char, char_table, codepoints
+from compressor.text.tallies import running_count
 
 _CLASSES = 32  # row length of the cut table; a power of two above the number of classes
 _CJK_LETTER = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -191,7 +192,7 @@ def cover(spans: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
     filled = spans[spans[:, 0] < spans[:, 1]]
     np.add.at(depth, filled[:, 0], 1)
     np.add.at(depth, filled[:, 1], -1)
-    covered: NDArray[np.bool_] = np.cumsum(depth[:-1]) > 0
+    covered: NDArray[np.bool_] = running_count(depth[:-1]) > 0
     return covered
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import Char
+from compressor.text.tallies import running_count
 from compressor.text.units import Units
 from compressor.text.words import Words
 
@@ -56,7 +57,7 @@ def mentions_before(words: Words) -> NDArray[np.int64]:
     Words of scripts without spaces are mostly single characters, which mean little by themselves: 0.
     """
     spelled = ~np.isin(words.classes, _SIGNS)
-    place = np.cumsum(spelled) - 1
+    place = running_count(spelled) - 1
     letter = np.flatnonzero(spelled)
     owner = np.searchsorted(words.starts, letter, "right") - 1
     first = np.searchsorted(letter, words.starts)  # the first letter at or behind the word's beginning

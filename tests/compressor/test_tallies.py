@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compressor.text.characters import codepoints
+from compressor.text.tallies import running_count
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_counts_as_cumsum_does(dtype: type[np.signedinteger], size: int) -> None:
+    marks = np.random.default_rng(size).random(size) < 0.3
+    counts = running_count(marks, dtype)
+    assert counts.dtype == dtype
+    assert (counts == np.cumsum(marks)).all()
+    steps = np.random.default_rng(size).integers(-1, 2, size, dtype=np.int8)
+    assert (running_count(steps, dtype) == np.cumsum(steps, dtype=np.int64)).all()
+    assert size == 0 or not np.shares_memory(steps, running_count(steps, dtype))
+
+
+@pytest.mark.parametrize("size", [256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 600_000])
+def test_code_points_of_a_long_text_are_those_of_its_characters(size: int) -> None:
+    text = ("ein Wört, 会議 \ud800 🙂 " * (size // 10))[:size]
+    assert codepoints(text).tolist() == [ord(character) for character in text]
