@@ -12,6 +12,8 @@ CompressorError
 └── EngineStopped        the engine was closed or its worker died
 """
 
+from __future__ import annotations
+
 
 class CompressorError(Exception):
     """Anything that keeps the compressor from shortening a text. The original text is never touched."""
@@ -35,6 +37,9 @@ class BudgetTooSmall(CompressorError):
     def __init__(self, message: str, short_by: int) -> None:
         super().__init__(message)
         self.short_by = short_by  # tokens of the target tokenizer
+
+    def __reduce__(self) -> tuple[type[BudgetTooSmall], tuple[str, int]]:
+        return type(self), (str(self), self.short_by)  # or it would not survive the way between processes
 
 
 class InvalidOption(CompressorError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -20,12 +21,16 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Waits for the coroutine; its exception is raised here. Safe to call from many threads at once."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
+        future = self.start(coroutine)
         try:
             return future.result()
         except BaseException:
             future.cancel()  # Ctrl-C, say: drop what still waits
             raise
+
+    def start(self, coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Lets the coroutine run; does not wait."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._started())
 
     def stop(self) -> None:
         """Ends the thread; a later `run` starts a new one."""

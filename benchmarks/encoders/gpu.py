@@ -110,7 +110,7 @@ def bench_packed_alone(name: str, compressor: Any, precision: str) -> None:
 
     scorer: Any = compressor.engine._worker._scorer
     eager = PackedScorer(scorer._encoder, keep_label=1, device=scorer.device, fingerprint="")
-    draw, longest = np.random.default_rng(0), compressor.engine._shape.tokens
+    draw, longest = np.random.default_rng(0), compressor.engine.shape.tokens
     each = np.arange(longest, dtype=np.int32)
     for tokens in (longest, 10_240, 32_768):
         ids = draw.integers(2000, 20000, (tokens // longest, longest), dtype=np.int32)

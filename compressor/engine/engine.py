@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.engine.protocol import EngineHealth
 from compressor.engine.ranking import rank_by_cosine, rank_by_words
-from compressor.engine.scorer import Scorer
+from compressor.engine.scorer import Scorer, Task, Window
 from compressor.engine.tokenizing import TextTokenizer, TokenizedText, code_points
 from compressor.engine.waiting import Job, WaitingLine
 from compressor.engine.windows import WindowShape, passage_window, plan_windows
@@ -58,9 +58,10 @@ class Engine:
     ) -> None:
         self.fingerprint = scorer.fingerprint
         self.device = scorer.device
+        self.shape = shape
+        self.limits = limits
+        self.ranking = ranking or Ranking()
         self._tokenizer = tokenizer
-        self._shape = shape
-        self._ranking = ranking or Ranking()
         self._line = WaitingLine(limits.max_waiting_tokens)
         self._threads = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-tokenize")
         self._slabs = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-slabs")
@@ -86,12 +87,21 @@ class Engine:
             return np.zeros(0, np.uint8)
         chars = len(question) + sum(len(passage) for passage in passages)
         job = Job("embed", asyncio.get_running_loop())
-        if self._ranking.method == "words":
+        if self.ranking.method == "words":
             ids: list[list[int]] = await self._feed(job, chars, lambda: self._passage_ids(question, passages))
             return rank_by_words(ids[0], ids[1:])
         await self._feed(job, chars, lambda: self._feed_passages(job, question, passages))
         vectors = np.stack(await self._answer(job))
-        return rank_by_cosine(vectors[0], vectors[1:], self._ranking.lowest_cosine)
+        return rank_by_cosine(vectors[0], vectors[1:], self.ranking.lowest_cosine)
+
+    async def run_windows(self, windows: Sequence[Window], task: Task) -> NDArray[Any]:
+        """Results of windows that were cut elsewhere, one after the other: bytes of words, or vectors."""
+        job = Job(task, asyncio.get_running_loop())
+        entries = job.add(windows)
+        job.complete()
+        self._line.put(entries)
+        parts = await self._answer(job)
+        return np.stack(parts) if task == "embed" else np.concatenate(parts)
 
     def health(self) -> EngineHealth:
         """Red once the worker has died or the engine was closed."""
@@ -146,7 +156,7 @@ class Engine:
         codes = code_points(text)
         words = split_words(text)
         slabs = self._ahead(self._tokenizer.tokenize(text, codes, words)) if len(words) else ()
-        for windows in plan_windows(codes, words, slabs, self._shape):
+        for windows in plan_windows(codes, words, slabs, self.shape):
             if job.over:  # cancelled, or one of its batches failed
                 return len(words)
             self._line.put(job.add(windows))
@@ -164,9 +174,9 @@ class Engine:
 
     def _feed_passages(self, job: Job, question: str, passages: Sequence[str]) -> None:
         """Queues the question's window, then each passage's, prefixed as the encoder expects."""
-        prefixed = [self._ranking.question_prefix + question]
-        prefixed += [self._ranking.passage_prefix + passage for passage in passages]
-        entries = job.add([passage_window(ids, self._shape) for ids in self._tokenizer.ids(prefixed)])
+        prefixed = [self.ranking.question_prefix + question]
+        prefixed += [self.ranking.passage_prefix + passage for passage in passages]
+        entries = job.add([passage_window(ids, self.shape) for ids in self._tokenizer.ids(prefixed)])
         job.complete()
         self._line.put(entries)
 

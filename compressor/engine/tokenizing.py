@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.engine.surfaces import Pieces, surfaces_of
 from compressor.errors import InvalidText, ModelLoadFailed
 from compressor.text.words import Words
 
@@ -52,6 +53,7 @@ class TextTokenizer:
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self._special, self._unknown = _special_ids(tokenizer)
+        self._surfaces = surfaces_of(tokenizer)
 
     def tokenize(self, text: str, codes: NDArray[np.uint32], words: Words) -> Iterator[TokenizedText]:
         """Tokens of the text (its characters: `codes`), slab by slab; of a giant word its beginning only."""
@@ -61,7 +63,7 @@ class TextTokenizer:
         bounds = [0, *range(FIRST_SLAB, len(spans), SLAB), len(spans)]
         for start, end in pairwise(bounds):
             if end > start:
-                yield replace(self._tokenize_slab(text, spans[start:end]), last=end == len(spans))
+                yield replace(self._tokenize_slab(text, codes, spans[start:end]), last=end == len(spans))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without places or special tokens. Raises InvalidText."""
@@ -71,22 +73,45 @@ class TextTokenizer:
             piece.ids for piece in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         ]
 
-    def _tokenize_slab(self, text: str, spans: list[tuple[int, int]]) -> TokenizedText:
+    def _tokenize_slab(
+        self, text: str, codes: NDArray[np.uint32], spans: list[tuple[int, int]]
+    ) -> TokenizedText:
         pieces = [text[a:b] for a, b in spans]
-        different = list(dict.fromkeys(pieces))  # megabytes of spaces are one piece, many times
-        encoded = self._tokenizer.encode_batch(different, add_special_tokens=False)
-        if len(different) < len(pieces):
-            known = dict(zip(different, encoded, strict=True))
-            encoded = [known[piece] for piece in pieces]
-        sizes = [len(piece) for piece in encoded]
-        total = sum(sizes)
-        ids = np.fromiter(chain.from_iterable(piece.ids for piece in encoded), np.int32, total)
+        encoded = self._encode(pieces, places=self._surfaces is None)
+        counts = np.array([len(piece) for piece in encoded], np.int64)
+        ids = np.fromiter(chain.from_iterable(piece.ids for piece in encoded), np.int32, int(counts.sum()))
+        begins, ends = np.array(spans, np.int64).T
+        found, known = np.zeros((2, ids.size), np.int32), np.zeros(len(spans), bool)
+        if self._surfaces is not None:
+            # Pieces follow each other, but for the tails of giant words.
+            contents = np.concatenate([codes[a:b] for a, b in _joined(spans)])
+            places = self._surfaces.locate(Pieces(contents, ends - begins, ids, counts))
+            known = places.known
+            shifts = np.repeat(begins - (np.cumsum(ends - begins) - (ends - begins)), counts)
+            found[:] = places.starts + shifts, places.ends + shifts
+        if not known.all():
+            unknown = np.flatnonzero(~known).tolist()
+            if self._surfaces is not None:
+                exact = self._encode([pieces[index] for index in unknown], places=True)
+            else:
+                exact = encoded
+            tokens = np.repeat(~known, counts)
+            pairs = chain.from_iterable(chain.from_iterable(piece.offsets for piece in exact))
+            offsets = np.fromiter(pairs, np.int32, 2 * int(tokens.sum())).reshape(-1, 2)
+            found[:, tokens] = offsets.T + np.repeat(begins[unknown], counts[unknown]).astype(np.int32)
         if self._unknown is not None:  # Unigram vocabularies hold "</s>" as a piece, too
             ids[np.isin(ids, self._special)] = self._unknown
-        pairs = chain.from_iterable(piece.offsets for piece in encoded)
-        offsets = np.fromiter(chain.from_iterable(pairs), np.int32, 2 * total).reshape(total, 2)
-        offsets += np.repeat(np.array([start for start, _ in spans], np.int32), sizes)[:, None]
-        return TokenizedText(ids, np.ascontiguousarray(offsets[:, 0]), np.ascontiguousarray(offsets[:, 1]))
+        return TokenizedText(ids, found[0], found[1])
+
+    def _encode(self, pieces: Sequence[str], *, places: bool) -> list[Any]:
+        """Each piece's encoding; equal pieces are encoded once (megabytes of spaces are one, many times)."""
+        encode = self._tokenizer.encode_batch if places else self._tokenizer.encode_batch_fast
+        different = list(dict.fromkeys(pieces))
+        encoded: list[Any] = encode(different, add_special_tokens=False)
+        if len(different) == len(pieces):
+            return encoded
+        known = dict(zip(different, encoded, strict=True))
+        return [known[piece] for piece in pieces]
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
@@ -109,6 +134,17 @@ def cut_pieces(codes: NDArray[np.uint32], start: int, end: int) -> list[tuple[in
         spans.append((start, cut))
         start = cut
     return [*spans, (start, end)] if end > start else spans
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same characters in as few spans as can be."""
+    joined = [spans[0]]
+    for start, end in spans[1:]:
+        if start == joined[-1][1]:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def _without_giant_tails(words: Words, size: int) -> list[tuple[int, int]]:

@@ -49,12 +49,27 @@ class WindowShape:
 
 
 @dataclass(frozen=True, slots=True)
-class _Owners:
+class _Pairs:
     """Which words every token overlaps, as pairs in the tokens' order."""
 
     token: NDArray[np.int32]  # [pairs]
     word: NDArray[np.int32]  # [pairs]
     bounds: NDArray[np.int64]  # [tokens + 1], where each token's pairs start
+
+    def of(self, start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Tokens and words of the pairs of tokens [start, end)."""
+        pairs = slice(self.bounds[start], self.bounds[end])
+        return self.token[pairs], self.word[pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlaps:
+    """All pairs, and those whose tokens judge their words in a window that holds the words whole."""
+
+    all: _Pairs
+    judging: _Pairs
+    signs: NDArray[np.bool_]  # [tokens], whether a token is signs alone
+    whole: NDArray[np.bool_]  # [tokens + 1], whether no word has tokens on both sides of the place
 
 
 class WindowPlanner:
@@ -86,8 +101,8 @@ class WindowPlanner:
         shape = self._shape
         first, final = token_words(self._words, tokens)
         breaks = break_strengths(self._codes, tokens, first, final)
-        owners = _owners(first, final)
         signs = self._letters[tokens.starts] == self._letters[tokens.ends]
+        overlaps = _overlaps(first, final, signs)
         windows = []
         while True:
             self._start = max(self._start, int(np.searchsorted(first, self._judged, "right")))
@@ -97,7 +112,7 @@ class WindowPlanner:
                 break
             end = count if reach >= count else _choose_end(breaks, start, reach - shape.margin)
             after = min(count, end + shape.margin)
-            if window := _window(tokens, owners, signs, (before, start, end, after), shape):
+            if window := _window(tokens, overlaps, (before, start, end, after), shape):
                 windows.append(window)
             self._judged = max(self._judged, int(final[start:end].max()))
             self._start = end
@@ -186,38 +201,51 @@ def _join(before: TokenizedText, after: TokenizedText) -> TokenizedText:
     )
 
 
-def _owners(first: NDArray[np.int64], last: NDArray[np.int64]) -> _Owners:
+def _overlaps(first: NDArray[np.int64], last: NDArray[np.int64], signs: NDArray[np.bool_]) -> _Overlaps:
     overlap = np.maximum(last - first + 1, 0)
     bounds = np.concatenate([[0], np.cumsum(overlap)])
-    token = np.repeat(np.arange(first.size), overlap)
-    word = np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], overlap)
-    return _Owners(token.astype(np.int32), word.astype(np.int32), bounds)
+    token = np.repeat(np.arange(first.size, dtype=np.int32), overlap)
+    word = (np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], overlap)).astype(np.int32)
+    judges = _judges(word, ~signs[token])
+    before = np.concatenate([[0], np.cumsum(judges)])
+    whole = np.ones(first.size + 1, bool)
+    whole[1:-1] = np.maximum.accumulate(last)[:-1] < first[1:]
+    return _Overlaps(
+        all=_Pairs(token, word, bounds),
+        judging=_Pairs(token[judges], word[judges], before[bounds]),
+        signs=signs,
+        whole=whole,
+    )
+
+
+def _judges(word: NDArray[np.int32], spelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pairs count: those of letters and digits, and all of a word that is signs alone. [pairs]"""
+    if not word.size:
+        return spelled
+    low = word.min()
+    has_letters = np.zeros(int(word.max() - low) + 1, bool)
+    has_letters[word[spelled] - low] = True
+    judges: NDArray[np.bool_] = spelled | ~has_letters[word - low]
+    return judges
 
 
 def _window(
-    tokens: TokenizedText,
-    owners: _Owners,
-    signs: NDArray[np.bool_],
-    bounds: tuple[int, int, int, int],
-    shape: WindowShape,
+    tokens: TokenizedText, overlaps: _Overlaps, bounds: tuple[int, int, int, int], shape: WindowShape
 ) -> Window | None:
     """The window over tokens [before, after) that judges the words of [start, end); None without any."""
     before, start, end, after = bounds
-    pairs = slice(owners.bounds[start], owners.bounds[end])
-    word = owners.word[pairs]
+    if overlaps.whole[start] and overlaps.whole[end]:
+        token, word = overlaps.judging.of(start, end)
+    else:
+        token, word = overlaps.all.of(start, end)
+        judges = _judges(word, ~overlaps.signs[token])
+        token, word = token[judges], word[judges]
     if not word.size:
         return None
     low = int(word.min())
-    token = owners.token[pairs]
-    judges = ~signs[token]
-    spelled = np.zeros(int(word.max()) - low + 1, bool)
-    spelled[word[judges] - low] = True
-    judges |= ~spelled[word - low]  # a word of signs alone
-    token, word = token[judges], word[judges]
     head, size = len(shape.prefix), after - before
     ids = np.empty(head + size + len(shape.suffix), np.int32)
     ids[:head] = shape.prefix
     ids[head : head + size] = tokens.ids[before:after]
     ids[head + size :] = shape.suffix
-    pair_tokens = token - np.int32(before - head)
-    return Window(ids, pair_tokens, word - np.int32(low), low, len(spelled))
+    return Window(ids, token - np.int32(before - head), word - np.int32(low), low, int(word.max()) - low + 1)

@@ -1,0 +1,1 @@
+"""Many texts over several processes: each tokenises, chooses and rebuilds; one process owns the model."""
