@@ -45,6 +45,8 @@ RAW: dict[str, Any] = {
     "wordpiece": wordpiece_tokenizer(),
     "bytes": byte_level(),
 }
+for raw in RAW.values():
+    raw.encode_special_tokens = True
 TOKENIZERS = {name: TextTokenizer(Tokenizer.from_str(raw.to_str())) for name, raw in RAW.items()}
 SIGNS = "abc  .\n,!?3é会議は‍👍🏽\x00ก\t…ﬁ½Ａ▁#한مرन\u0301\u200b\u00a0\u3000"
 TEXT = st.text(st.one_of(st.sampled_from(SIGNS), st.characters(exclude_categories=["Cs"])), max_size=400)
@@ -53,9 +55,7 @@ PROSE = "The meeting  began at ten.\nEverybody agreed: 3.14 million (too small)!
 
 def own_places(name: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     """Ids and offsets as the tokenizer itself gives them."""
-    tokenizer = Tokenizer.from_str(RAW[name].to_str())
-    tokenizer.encode_special_tokens = True
-    encoded = tokenizer.encode(text, add_special_tokens=False)
+    encoded = RAW[name].encode(text, add_special_tokens=False)
     return encoded.ids, encoded.offsets
 
 
