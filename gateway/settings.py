@@ -101,6 +101,9 @@ def read_environment(name: str) -> str | None:
     return os.environ.get(name)
 
 
-def set_environment(values: Mapping[str, str]) -> None:
-    """Sets variables that a library reads at its import (litellm, prometheus-client); before that import."""
-    os.environ.update(values)
+def set_environment(values: Mapping[str, str], *, unless_set: bool = False) -> None:
+    """Sets variables that a library reads at its import (litellm, prometheus-client); before that import.
+
+    With `unless_set` those that have a value keep it.
+    """
+    os.environ.update({**values, **(os.environ if unless_set else {})})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +13,6 @@ import typer
 from compressor.config import CompressorConfig, Precision
 from gateway.commands import fleet
 
-_SWITCH_SECONDS = 0.0005
-_GARBAGE_OBJECTS = 100_000
 _EXAMPLE = "Example: terse compressor serve --socket /run/terse.sock --gpus all"
 
 
@@ -135,19 +131,12 @@ def _run_server(load_app: Callable[[], Any], at: _Listening) -> None:
 
 def _load_app(config: CompressorConfig) -> Any:
     """Runs in the worker process, which thereby owns the device."""
-    from compressor.startup import open_engine
     from gateway.compression.compressor_server import create_compressor_app
+    from gateway.compression.sole_engine import open_sole_engine
     from gateway.parenthood import end_with_parent
 
     end_with_parent()
-    # The tokenising threads and the encoder's thread take turns; Python's default of 5 ms a turn is longer
-    # than the whole pass over a prompt on a GPU.
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    app = create_compressor_app(open_engine(config))
-    # Tokens come as tuples, ten thousand a prompt: enough to have Python look for cycles all the time.
-    gc.freeze()
-    gc.set_threshold(_GARBAGE_OBJECTS)
-    return app
+    return create_compressor_app(open_sole_engine(config))
 
 
 def _load_front(url: str) -> Any:

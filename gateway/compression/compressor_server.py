@@ -13,35 +13,38 @@ dropped. Errors carry the name of the class in compressor/errors.py, so that the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from compressor.engine.protocol import EngineHealth, ScoringEngine
+from compressor.engine.protocol import ScoringEngine
 from compressor.errors import CompressorError, DeadlineExceeded, EngineStopped, InvalidText, Overloaded
+from gateway.compression.compressor_metrics import CompressorMetrics
 from gateway.compression.remote_engine import RemoteEngine
 
 T = TypeVar("T")
 MAX_BODY_BYTES = 64 * 1024 * 1024  # twice the gateway's default for a whole request
 _STATUS = {"Overloaded": 429, "InvalidText": 400, "DeadlineExceeded": 504, "EngineStopped": 503}
 _CLIENT_GONE = Response(status_code=499)
-# From one short text on a GPU to a long one on a busy CPU, in seconds.
-_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 
 
-def create_compressor_app(engine: ScoringEngine) -> Starlette:
-    """The ASGI app around an engine, which it closes when it shuts down."""
-    server = _CompressorServer(engine)
+def create_compressor_app(
+    engine: ScoringEngine,
+    metrics: CompressorMetrics | None = None,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
+) -> Starlette:
+    """The ASGI app around an engine, which it closes when it shuts down.
+
+    `exposition` answers `/metrics` where this app is one of several that are scraped as one; else `metrics`.
+    """
+    server = _CompressorServer(engine, metrics or CompressorMetrics(engine), exposition)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -63,19 +66,15 @@ def create_compressor_app(engine: ScoringEngine) -> Starlette:
 
 
 class _CompressorServer:
-    def __init__(self, engine: ScoringEngine) -> None:
+    def __init__(
+        self,
+        engine: ScoringEngine,
+        metrics: CompressorMetrics,
+        exposition: Callable[[], Awaitable[bytes]] | None,
+    ) -> None:
         self._engine = engine
-        self._registry = CollectorRegistry()
-        self._registry.register(_EngineCollector(engine))
-        self._answers = Counter(
-            "terse_compressor_answers", "Answers by outcome", ["outcome"], registry=self._registry
-        )
-        self._wait = Histogram(
-            "terse_compressor_wait_seconds", "Queueing", buckets=_BUCKETS, registry=self._registry
-        )
-        self._encode = Histogram(
-            "terse_compressor_encode_seconds", "Encoding", buckets=_BUCKETS, registry=self._registry
-        )
+        self._metrics = metrics
+        self._exposition = exposition
 
     async def score(self, request: Request) -> Response:
         """Scores the body."""
@@ -97,9 +96,8 @@ class _CompressorServer:
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus text."""
-        return Response(
-            generate_latest(self._registry), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
+        text = await self._exposition() if self._exposition else self._metrics.text()
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _score(self, request: Request) -> Response:
         try:
@@ -107,8 +105,7 @@ class _CompressorServer:
         except UnicodeDecodeError as error:
             raise InvalidText(f"the body is not UTF-8 at byte {error.start}") from None
         scores = await _bounded(request, self._engine.score(text))
-        self._wait.observe(scores.timings.wait_ms / 1000)
-        self._encode.observe(scores.timings.encode_ms / 1000)
+        self._metrics.scored(scores.timings)
         headers = {
             "x-terse-fingerprint": scores.fingerprint,
             "x-terse-wait-ms": f"{scores.timings.wait_ms:.3f}",
@@ -136,41 +133,8 @@ class _CompressorServer:
             headers = {"retry-after": "1"} if isinstance(error, Overloaded) else {}
             body = {"error": {"type": outcome, "message": str(error)}}
             response = JSONResponse(body, _STATUS.get(outcome, 500), headers)
-        self._answers.labels(outcome).inc()
+        self._metrics.answered(outcome)
         return response
-
-
-class _EngineCollector(Collector):
-    """The engine's own counts, read when Prometheus asks."""
-
-    def __init__(self, engine: ScoringEngine) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterable[Metric]:
-        health = self._engine.health()
-        yield GaugeMetricFamily("terse_compressor_ready", "1 while scoring works", int(health.ready))
-        yield GaugeMetricFamily(
-            "terse_compressor_waiting_tokens", "Encoder tokens in the queue", health.waiting_tokens
-        )
-        for name, help_text, value in (
-            ("terse_compressor_texts", "Texts scored", health.scored_texts),
-            ("terse_compressor_tokens", "Encoder tokens scored", health.scored_tokens),
-            ("terse_compressor_batches", "Passes of the encoder", health.batches),
-        ):
-            yield CounterMetricFamily(name, help_text, value)
-        if isinstance(self._engine, RemoteEngine):
-            yield from _process_metrics(self._engine.healths())
-
-
-def _process_metrics(healths: Iterable[EngineHealth]) -> Iterable[Metric]:
-    """One row for each encoder process behind this one."""
-    labels = ["process", "device"]
-    ready = GaugeMetricFamily("terse_compressor_process_ready", "1 while it scores", labels=labels)
-    waiting = GaugeMetricFamily("terse_compressor_process_waiting_tokens", "Its queue", labels=labels)
-    for number, health in enumerate(healths):
-        ready.add_metric([str(number), health.device], int(health.ready))
-        waiting.add_metric([str(number), health.device], health.waiting_tokens)
-    return ready, waiting
 
 
 async def _read_body(request: Request) -> bytes:

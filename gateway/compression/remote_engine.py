@@ -25,6 +25,10 @@ _CONNECT_SECONDS = 2.0
 _MAX_IN_FLIGHT = 512
 
 
+class _NotItsAnswer(Exception):
+    """An error that no compressor process has written."""
+
+
 @dataclass(slots=True, eq=False)
 class _Process:
     """One compressor process and what is known of it."""
@@ -144,6 +148,11 @@ class RemoteEngine:
             process = self._choose(tried)
             try:
                 return await self._post(process, path, body)
+            except _NotItsAnswer as error:
+                # Behind that address a replica ended with our text; the address itself is well.
+                tried.append(process)
+                if len(tried) > len(self._processes):
+                    raise ScoringFailed(f"{process.url}: {error}") from None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 # Scoring has no side effects, so another process (or the same one, restarted) may try again.
                 process.health = EngineHealth(False, f"{error or type(error).__name__}")
@@ -226,13 +235,14 @@ def _session(process: _Process) -> aiohttp.ClientSession:
     return process.session
 
 
-def _error(answer: bytes, status: int) -> CompressorError:
-    """The exception that the other side names, or ScoringFailed."""
+def _error(answer: bytes, status: int) -> Exception:
+    """The exception that the other side names; what stands before it (a fleet's proxy) names none."""
     try:
         told: Any = orjson.loads(answer)["error"]
         name, message = str(told["type"]), str(told["message"])
     except (ValueError, KeyError, TypeError):
-        return ScoringFailed(f"the compressor answered {status}")
+        words = f"the compressor answered {status}"
+        return _NotItsAnswer(words) if status >= 500 else ScoringFailed(words)
     kind = getattr(errors, name, None)
     known = isinstance(kind, type) and issubclass(kind, CompressorError) and name != "BudgetTooSmall"
     return kind(message) if known and kind is not None else ScoringFailed(message)

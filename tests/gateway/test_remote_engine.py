@@ -11,10 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from starlette.responses import PlainTextResponse
 
 from compressor.config import CompressorConfig
 from compressor.engine.fake import FakeEngine
@@ -133,6 +135,51 @@ async def test_metrics() -> None:
     assert "terse_compressor_ready 1.0" in text
     assert 'terse_compressor_answers_total{outcome="ok"} 1.0' in text
     assert "terse_compressor_texts_total 1.0" in text
+
+
+class BrokenProxy:
+    """A fleet whose proxy answers 500 itself for the first texts, as Ray's does when a replica dies."""
+
+    def __init__(self, answers: int, status: int = 500) -> None:
+        self.asked = 0
+        self._answers, self._status = answers, status
+        self._fleet = create_compressor_app(FakeEngine())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("path") == "/v1/score":
+            self.asked += 1
+            if self.asked <= self._answers:
+                reply = PlainTextResponse("Internal Server Error", self._status)
+                await reply(scope, receive, send)
+                return
+        await self._fleet(scope, receive, send)
+
+
+async def test_a_replica_that_ends_behind_a_proxy_is_made_up_for() -> None:
+    proxy = BrokenProxy(1)
+    with live_server(proxy) as url:
+        async with remote(url) as engine:
+            scores = await engine.score("two words")
+            assert scores.values.size == 2 and engine.health().ready
+    assert proxy.asked == 2
+
+
+async def test_a_proxy_that_has_no_replica_is_asked_twice() -> None:
+    proxy = BrokenProxy(1000, 503)
+    with live_server(proxy) as url:
+        async with remote(url) as engine:
+            with pytest.raises(ScoringFailed, match="answered 503"):
+                await engine.score("text")
+    assert proxy.asked == 2
+
+
+async def test_a_refusal_of_a_proxy_is_final() -> None:
+    proxy = BrokenProxy(1000, 413)
+    with live_server(proxy) as url:
+        async with remote(url) as engine:
+            with pytest.raises(ScoringFailed, match="answered 413"):
+                await engine.score("text")
+    assert proxy.asked == 1
 
 
 async def test_nobody_there() -> None:
