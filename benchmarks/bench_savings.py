@@ -20,6 +20,7 @@ from pathlib import Path
 
 import tiktoken
 
+from benchmarks.savings.facts import Facts
 from benchmarks.savings.report import write_report
 from benchmarks.savings.senders import (
     Mask,
@@ -33,6 +34,7 @@ from benchmarks.savings.senders import (
 )
 from benchmarks.savings.traffic import (
     Conversation,
+    Message,
     airline_agents,
     as_anthropic,
     log_agents,
@@ -50,8 +52,8 @@ from policies import Policy
 from policies.shapes import OldResults, RoleRule
 
 POLICY = Policy("default")
-AGED = replace(POLICY, name="old results aged", old_results=OldResults(newest=5))
-NOTED = replace(POLICY, name="old results left out", old_results=OldResults(newest=5, keep=0.0))
+SENT_ONCE = replace(POLICY, name="nothing twice", old_results=None)
+NOTED = replace(POLICY, name="old results left out", old_results=OldResults(newest=3, keep=0.0))
 MARKED = Policy("marked freed", roles={"tool": RoleRule(mode="on"), "user": RoleRule(mode="on")})
 SCENARIOS: dict[str, Callable[[Path, int, int], list[Conversation]]] = {
     "coding agents (SWE-agent)": swe_agents,
@@ -76,6 +78,7 @@ class Bill:
     claimed_usd: float | None = None
     compactions: int = 0
     broken_tokens: int = 0
+    facts: Facts = field(default_factory=Facts.none)
 
     @property
     def net(self) -> float:
@@ -101,13 +104,22 @@ async def run_conversation(
         sent = await sender.send(original, surface, now)
         following = conversation.turns[number + 1] if number + 1 < len(conversation.turns) else ()
         output = counter.count(str(following[0]["content"])) + 20 if following else 60
+        if following:
+            bill.facts.ask_quoted(original, sent, said_in(following))
         usage = upstream.answer(sent, now, output)
         await sender.billed(usage)
         bill.usd += cost_of(usage, upstream.provider.price)
         bill.input_tokens += usage.input_tokens
         bill.cached_tokens += usage.cached_input_tokens
+    bill.facts.ask_held(original, sent)
     bill.kept.append(counter.count(str(sent["messages"])) / counter.count(str(original["messages"])))
     bill.by_conversation.append(bill.usd - before)
+
+
+def said_in(turn: tuple[Message, ...]) -> str:
+    """What the recorded model says and calls at the head of a turn."""
+    own = [message for message in turn if message["role"] == "assistant"]
+    return " ".join(f"{message['content'] or ''} {message.get('tool_calls', '')}" for message in own)
 
 
 async def run_scenario(
@@ -121,14 +133,14 @@ async def run_scenario(
     counter = counter_for("o200k_base")
     policies = {
         "Terse": POLICY,
-        "Terse, old results to 15 %": AGED,
+        "Terse, `old_results: off`": SENT_ONCE,
         "Terse, old results left out": NOTED,
     }
     if provider.kind == "markers":
         policies = {
             "Terse": POLICY,
             "Terse, marked results freed": MARKED,
-            "Terse, freed, old results to 15 %": replace(AGED, roles=MARKED.roles),
+            "Terse, freed, `old_results: off`": replace(SENT_ONCE, roles=MARKED.roles),
             "Terse, freed, old results left out": replace(NOTED, roles=MARKED.roles),
         }
     bills = []

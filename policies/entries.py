@@ -143,11 +143,18 @@ class RuleEntry(BaseModel):
 
 
 class OldResultsEntry(BaseModel):
-    """`{newest: 3, keep: 0.15}`"""
+    """`{newest: 3, keep: 0.25}`, or `off`."""
 
     model_config = STRICT
     newest: Annotated[int, Field(ge=1, le=1000), Expect("a whole number from 1 to 1000")] = 3
-    keep: Share = 0.15
+    keep: Share = 0.25
+
+
+def _old_results(value: Any) -> Any:
+    """YAML reads `off` as false."""
+    if value in ("off", False):
+        return None
+    return {} if value in ("on", True) else value
 
 
 def _rule(value: Any) -> Any:
@@ -189,7 +196,8 @@ class PolicyEntry(BaseModel):
     client_override: Flag = True
     recovery: Flag = False
     latency: Annotated[Literal["ignore", "weigh", "bound"], Expect("ignore, weigh or bound")] = "ignore"
-    old_results: OldResultsEntry | None = None
+    fold: Flag = True
+    old_results: Annotated[OldResultsEntry | None, BeforeValidator(_old_results)] = OldResultsEntry()
     schedule: list[ScheduleEntry] = []
 
 

@@ -54,6 +54,7 @@ FORMING = (
     "tools",
     "min_keep",
     "recovery",
+    "fold",
     "old_results",
 )
 
@@ -221,8 +222,6 @@ def _policy(name: str, entry: PolicyEntry) -> Policy:
 def fingerprint(policy: Policy) -> str:
     """Twelve hex digits over the keys that decide how a shortened text looks (`FORMING`)."""
     forming = {key: getattr(policy, key) for key in FORMING}
-    if policy.old_results is None:  # policies without the key are what they were before there was one
-        del forming["old_results"]
     text = json.dumps(forming, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -50,7 +50,7 @@ class OldResults:
     """What becomes of a conversation's old tool results, when writing the prefix anew pays."""
 
     newest: int = 3  # so many stay as they are
-    keep: float = 0.15  # share of the others that stays; 0: a note stands in their place
+    keep: float = 0.25  # share of the others that stays; 0: a note stands in their place
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class Policy:
     client_override: bool = True  # may x-terse-compress change anything
     recovery: bool = False  # offer the terse_retrieve tool
     latency: Latency = "ignore"  # what the time to the first token may say to a plan
-    old_results: OldResults | None = None  # None: nothing is shortened a second time
+    fold: bool = True  # in results of tools: layout of JSON and what lines of logs repeat go first
+    old_results: OldResults | None = OldResults()  # None: nothing is shortened a second time
     schedule: tuple[Schedule, ...] = ()
     fingerprint: str = ""  # of everything above; part of every cached form
 

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.savings.facts import Share
+
 
 def write_report(
     path: Path,
@@ -55,17 +57,18 @@ def write_report(
 
 
 def _against_masking(results: Mapping[str, Mapping[str, list[Any]]]) -> str:
-    """Whether leaving out old results beats masking them, net, wherever masking saves anything."""
+    """Whether the default policy beats masking old results, net; and by how much it does not."""
     beaten, lost = 0, []
     for scenario, providers in results.items():
         for provider, bills in providers.items():
             mask = next(bill for bill in bills if bill.sender == "mask old results")
-            best = min((bill for bill in bills if bill.sender.startswith("Terse")), key=lambda each: each.net)
-            if mask.net < best.net:
-                lost.append(f"{scenario}, {provider}")
-            beaten += mask.net >= best.net
+            default = next(bill for bill in bills if bill.sender == "Terse")
+            if mask.net < default.net:
+                more = 100 * (default.net / mask.net - 1)
+                lost.append(f"{scenario}, {provider}: {more:.2f} % dearer")
+            beaten += mask.net >= default.net
     where = f" Not in: {'; '.join(lost)}." if lost else ""
-    return f"**Masking is beaten or equalled, net, by one of Terse's policies in {beaten} cases.**{where}"
+    return f"**The default policy costs no more than masking, net, in {beaten} cases.**{where}"
 
 
 def _receipts(results: Mapping[str, Mapping[str, list[Any]]]) -> str:
@@ -93,9 +96,10 @@ def _engine_of(name: str) -> str:
 
 _HEAD = (
     "| model | sent as | bill $ | our scoring $ | net against off | worst conversation | cache hit rate | "
-    "kept at the end | compactions | receipts say saved $ (really) |"
+    "kept at the end | compactions | receipts say saved $ (really) | quoted later, still there | "
+    "figures held | errors held |"
 )
-_RULE = "|---|---|---|---|---|---|---|---|---|---|"
+_RULE = "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 _METHOD = (
     "The upstream is a simulator that caches and bills as the providers' documentation says",
     "(`benchmarks/savings/upstream.py`): prefixes in steps of 128 or 64 tokens, or at markers; time to",
@@ -104,16 +108,25 @@ _METHOD = (
     "conversation goes on with, the same for all. *Our scoring* is the machine's rent for the tokens",
     "scored. *Worst conversation*: of the upstream's bill against off. *Kept at the end*: tokens of the",
     "last request against the original; masking throws away, the others shorten. *Receipts say*: the sum",
-    "of `saved_usd` against the difference of the two bills. Answers are not judged here.",
+    "of `saved_usd` against the difference of the two bills.",
+    "",
+    "Answers are not judged here, but what they would need is looked for. *Quoted later*: figures, names",
+    "and paths that the recorded model says or calls next and that stand in nothing but results older than",
+    "the newest three; the share that the request still has. Recorded agents quote little from far back.",
+    "*Figures held*, *errors held*: of all such words, and of all lines that speak of an error (the same but",
+    "for figures counted once; half of its words in a line that still does are enough), in those old",
+    "results, the share that the last request has where it stood.",
     "",
     "Ways to send: **off**; **Terse** with the default policy (keep 0.5 from 1,024 compressible tokens",
     "on); **naive**: the same scores and protections, but the whole conversation is compressed anew at",
     "each turn to half of all of it; **LLMLingua-like**: the same without protections, the model's own",
     "turns included, and without a score cache; **mask old results**: all but the newest three long",
-    "results or documents are replaced by a note. Terse again with `old_results: {newest: 5, …}`: at",
-    "compactions, when they pay, all but the newest five results of tools are shortened **to 15 %** or",
-    "**left out**, with a note. Agents on Claude mark their newest block at every turn; **freed**: a rule",
-    "says `mode: on` for marked results. Claude's tokenizer is o200k_base with 18 of a hundred kinds of",
+    "results or documents are replaced by a note. The default policy shortens all but the newest three",
+    "results of tools once more to a quarter, at compactions, when they pay (`old_results: {newest: 3,",
+    "keep: 0.25}`); **off** leaves that away, **left out** is `keep: 0`: a note stands in their place.",
+    "Agents on Claude mark their newest block at every turn, so that the default leaves all as it is;",
+    "**freed**: a rule says `mode: on` for marked results. Claude's tokenizer is o200k_base with 18 of a",
+    "hundred kinds of",
     "tokens as two, DeepSeek's is o200k_base; for both, Terse has to guess that.",
 )
 
@@ -124,6 +137,10 @@ def _claimed(bill: Any, saved: float) -> str:
         return ""
     off = f", {100 * (bill.claimed_usd / saved - 1):+.1f} %" if saved > 1e-9 else ""
     return f"{bill.claimed_usd:.4f} ({saved:.4f}{off})"
+
+
+def _percent(share: Share) -> str:
+    return f"{100 * share.found / share.asked:.0f} %" if share.asked else ""
 
 
 def _row(provider: str, bill: Any, off: Any, change: float) -> str:
@@ -141,5 +158,8 @@ def _row(provider: str, bill: Any, off: Any, change: float) -> str:
         f"{sum(bill.kept) / len(bill.kept):.2f}",
         str(bill.compactions) if bill.claimed_usd is not None else "",
         claimed,
+        str(bill.facts.quoted),
+        _percent(bill.facts.figures),
+        _percent(bill.facts.errors),
     ]
     return "| " + " | ".join(cells) + " |"

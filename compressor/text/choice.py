@@ -45,6 +45,7 @@ class Passage:
     kind: str = "prose"
     stay: tuple[Span, ...] = ()  # further characters that stay
     question: str = ""
+    fold: bool = False  # the layout of JSON, and what a log's lines only repeat, go before anything else
     outline: Outline | None = None  # of this text, these options and the counter of the call, if made before
 
 

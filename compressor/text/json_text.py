@@ -13,6 +13,7 @@ from compressor.text.kinds import detect_kind
 LONG_STRING = 80
 FEWEST_WORDS = 12
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LAYOUT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)|[\[\]{}]|[ \t\r\n]+', re.DOTALL)
 _KEY_FOLLOWS = re.compile(r"\s*:")
 _NOT_PROSE = frozenset({"code", "json", "diff", "base64", "html", "table", "stack-trace"})
 
@@ -36,12 +37,28 @@ def leaf_interiors(text: str) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
+def loose_spaces(text: str) -> Iterator[tuple[int, int]]:
+    """Where space stands that lays a document out and says nothing: inside of brackets, outside of strings.
+
+    Space between documents (JSON lines) is not among it.
+    """
+    depth = 0
+    for found in _LAYOUT.finditer(text):
+        sign = text[found.start()]
+        if sign in "{[":
+            depth += 1
+        elif sign in "}]":
+            depth -= 1
+        elif sign != '"' and depth > 0:
+            yield found.span()
+
+
 def check_json(original: str, shortened: str) -> str:
     """What tells the shortened document's structure from the original's; "" when it is the same."""
     try:
         before = _documents(original)
     except (ValueError, RecursionError):  # a fragment: all but the insides of strings must be the same
-        same = _STRING.sub('""', original) == _STRING.sub('""', shortened)
+        same = _outside(original) == _outside(shortened)
         return "" if same else "the JSON fragment would change its structure"
     try:
         after = _documents(shortened)
@@ -53,6 +70,11 @@ def check_json(original: str, shortened: str) -> str:
         if difference := _difference(one, other):
             return difference
     return ""
+
+
+def _outside(text: str) -> str:
+    """A fragment without the insides of its strings and without its layout."""
+    return "".join(_STRING.sub('""', text).split())
 
 
 def _documents(text: str) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 from compressor.text.words import TAG, looks_like_json
 
@@ -48,6 +49,8 @@ _CODE_HEAD = re.compile(
     r"\s*(?:#!|r?\"\"\"|r?'''|#[^#!]|//|/\*|import |from \w|package |use |using |#include|<\?php"
     r"|['\"]use strict)"
 )
+# What tools put in front of a file's lines: "12:code", "    12\tcode", "12→code", "12| code".
+_NUMBERED = re.compile(r"[ \t]{0,8}(\d{1,6})(?::|\t|→|\||  )(?=(.*))")
 _MARKDOWN = re.compile(
     r"^(?:#{1,6} \S|```|~~~|[-*+] \S|\d{1,3}\. \S|> |\|.*\|[ \t]*$|={3,}$|-{3,}$)"
     r"|\[[^\[\]\n]+\]\((?:\w+:/|mailto:|[./#]|[\w\-]+[./])[^()\s]*\)|\*\*\S",
@@ -65,6 +68,10 @@ def detect_kind(text: str) -> str:
     if len(text) > 200 and _is_base64(text):
         return "base64"
     lines = [line for line in sample.splitlines() if line.strip()]
+    return "code" if _is_listing(lines) else _kind_of_lines(sample, lines)
+
+
+def _kind_of_lines(sample: str, lines: list[str]) -> str:
     if _matches(_DIFF, sample, _DIFF_MARKS) >= 2 or ("\n+++ " in sample and "\n@@ " in sample):
         return "diff"
     if len(lines) >= 4 and _at_least(0.6, _LOG_LINE, lines):
@@ -148,6 +155,17 @@ def _is_table(lines: list[str]) -> bool:
             if sign == "|" or (short and sentences < 0.2 * len(lines)):
                 return True
     return False
+
+
+def _is_listing(lines: list[str]) -> bool:
+    """Whether most lines are numbered one after the other, and hold code."""
+    numbered = [found for line in lines if (found := _NUMBERED.match(line))]
+    if len(numbered) < 4 or len(numbered) < 0.5 * len(lines):
+        return False
+    numbers = [int(found[1]) for found in numbered]
+    following = sum(after == before + 1 for before, after in pairwise(numbers))
+    code = [found[2] for found in numbered if found[2].strip()]
+    return following >= 0.8 * (len(numbers) - 1) and bool(code) and _at_least(0.3, CODE_LINE, code)
 
 
 def _is_code(sample: str, lines: list[str]) -> bool:

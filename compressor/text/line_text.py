@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 # What somebody who reads a log looks for.
 _TROUBLE = re.compile(
@@ -16,9 +18,18 @@ _NO_TROUBLE = re.compile(
     r"\b(?:0|no|zero|without) (?:errors?|failures?|warnings?|failed)\b|errors?[:=] ?0\b", re.IGNORECASE
 )
 _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|\d+")
+_DIGIT = re.compile(r"\d")
+_NAME_LETTERS = 3  # a word that tells one kind of line from another has so many letters
 _EDGE_LINES = 3  # of a log: how it starts, how it ended
 _SAME_TROUBLE = 2  # the same error again and again says nothing new
 _EDGE_FRAMES = 3
+_NUMBER = r"(?:[ \t]{0,8}\d{1,6}(?::|\t|→|\||  ))?"  # of a line, as tools that show files put it
+_NUMBERED = re.compile(r"[ \t]{0,8}\d{1,6}(?::|\t|→|\||  )")
+_DECLARES = re.compile(
+    rf"{_NUMBER}[ \t]*(?:@\w|(?:(?:export|public|private|protected|static|async|pub|default|abstract) )*"
+    r"(?:def|class|func|fn|function|interface|struct|enum|impl|trait|module|namespace|type|CREATE TABLE)\b)"
+    r"|\[File: |\(\d+ more lines"
+)
 _CHANGED = re.compile(
     r"[+\-]|@@|diff |Index: |rename |new file|deleted file|similarity |Binary |old mode|new mode"
 )
@@ -37,11 +48,73 @@ def log_lines(lines: Sequence[str]) -> tuple[set[int], set[int]]:
         form = _VARIABLE.sub("0", line)
         times = seen.get(form, 0)
         seen[form] = times + 1
-        if times < _SAME_TROUBLE and _TROUBLE.search(line) and not _NO_TROUBLE.search(line):
+        if times < _SAME_TROUBLE and tells_trouble(line):
             kept.add(index)
         elif times:
             repeated.add(index)
     return kept, repeated - kept
+
+
+def tells_trouble(line: str) -> bool:
+    """Whether a line speaks of an error, a failure or a warning."""
+    return bool(_TROUBLE.search(line)) and not _NO_TROUBLE.search(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Lines of one form, the same but for words with digits: the first is the pattern of the others."""
+
+    patterns: frozenset[int]  # lines that others repeat
+    repeats: frozenset[int]
+    gone: tuple[tuple[int, int], ...]  # (line, word of it): what a repeat only says once more
+
+
+def fold_lines(lines: Sequence[Sequence[str]]) -> Folded:
+    """What lines, given by their words, repeat of the first line of the same form.
+
+    A repeat keeps the words in which it differs from its pattern, and the one word that best tells its form
+    from the other forms of this text.
+    """
+    forms: dict[tuple[str, ...], int] = {}
+    first: list[int] = []  # of each line: the pattern
+    for index, words in enumerate(lines):
+        form = tuple("0" if _DIGIT.search(word) else word for word in words)
+        first.append(forms.setdefault(form, index))
+    spread = Counter(word for form in forms for word in set(form))
+    repeats = [index for index, pattern in enumerate(first) if pattern != index]
+    names: dict[int, int] = {}
+    gone: list[tuple[int, int]] = []
+    for index in repeats:
+        words, pattern = lines[index], lines[first[index]]
+        if first[index] not in names:
+            names[first[index]] = _name_of(pattern, spread)
+        name = names[first[index]]
+        same = [at for at, (word, other) in enumerate(zip(words, pattern, strict=True)) if word == other]
+        if len(same) == len(words):  # word for word: the name alone says that it came again
+            name = max(name, 0)
+        gone += [(index, at) for at in same if at != name]
+    return Folded(frozenset(first[index] for index in repeats), frozenset(repeats), tuple(gone))
+
+
+def _name_of(words: Sequence[str], spread: Mapping[str, int]) -> int:
+    """The word that the fewest forms have, the first of equals; -1 when there is none but figures."""
+    plain = [
+        (spread[word], at)
+        for at, word in enumerate(words)
+        if not _DIGIT.search(word) and sum(map(str.isalpha, word)) >= _NAME_LETTERS
+    ]
+    return min(plain)[1] if plain else -1
+
+
+def outline_lines(lines: Sequence[str]) -> set[int]:
+    """The lines of code that declare something, what a tool says of errors beside it, and both ends."""
+    numbered = 2 * sum(_NUMBERED.match(line) is not None for line in lines) > len(lines)
+    declared = {
+        index
+        for index, line in enumerate(lines)
+        if _DECLARES.match(line) or (numbered and not _NUMBERED.match(line) and tells_trouble(line))
+    }
+    return declared | {0, len(lines) - 1}
 
 
 def changed_lines(lines: Sequence[str]) -> set[int]:

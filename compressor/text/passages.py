@@ -13,7 +13,15 @@ from compressor.errors import InvalidOption
 from compressor.shapes import Span
 from compressor.text.kinds import detect_kind
 from compressor.text.protection import CODE, mark_spans, protect_words
-from compressor.text.rendering import Spacing, bridge_gaps, everything, kept_slices, measure_spacing, render
+from compressor.text.rendering import (
+    Spacing,
+    bridge_gaps,
+    everything,
+    kept_slices,
+    measure_spacing,
+    render,
+    without_spans,
+)
 from compressor.text.structures import treat
 from compressor.text.tokens import TokenCounter
 from compressor.text.units import Units, question_spans, split_units
@@ -55,6 +63,8 @@ class Prepared:
     scores: NDArray[np.float32]  # what the word is worth, 0..255
     group: NDArray[np.int32]  # words of one group stay or go together; -1: alone
     sticky: NDArray[np.bool_]  # no candidate itself: stays when something of its line does
+    gone: NDArray[np.bool_]  # no candidate: goes whenever anything does
+    loose: NDArray[np.int64]  # characters between words that go likewise, shape [spans, 2]
     line: NDArray[np.int32]
     sentence: NDArray[np.int32]
     paragraph: NDArray[np.int32]
@@ -70,7 +80,7 @@ class Prepared:
     @property
     def free(self) -> NDArray[np.bool_]:
         """Words that are chosen or not by their scores."""
-        free: NDArray[np.bool_] = (self.codes == 0) & ~self.sticky
+        free: NDArray[np.bool_] = (self.codes == 0) & ~self.sticky & ~self.gone
         return free
 
     @property
@@ -93,6 +103,8 @@ class Prepared:
             passage=replace(self.passage, whole=True),
             codes=np.full(len(self.words), CODE["whole"], np.uint8),
             sticky=np.zeros(len(self.words), bool),
+            gone=np.zeros(len(self.words), bool),
+            loose=np.zeros((0, 2), np.int64),
         )
 
     def slices(self, keep: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -115,9 +127,10 @@ class Prepared:
 
     def rendered(self, keep: NDArray[np.bool_]) -> Rendered:
         """The shortened text for a choice of words."""
-        if len(keep) and bool(keep.all()):
+        if len(keep) and bool(keep.all()) and not len(self.loose):
             return self.untouched()
         kept, slices = self.slices(keep)
+        slices = without_spans(slices, self.loose, len(self.text))
         return Rendered(kept, slices, render(self.words, slices))
 
 
@@ -174,7 +187,8 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         codes, kind = np.full(len(words), CODE["whole"], np.uint8), "prose"
     prose = kind in _PROSE and not passage.whole
     scores = weigh_words(words, units, passage.scores) if prose else passage.scores.astype(np.float32)
-    treatment = treat(words, units, scores, codes, kind)
+    fold = passage.fold and not passage.whole and not known.spacing.all_breaks
+    treatment = treat(words, units, scores, codes, kind, fold=fold)
     codes = treatment.codes
     sticky = _useful_heads(treatment.sticky, codes, units.line)
     costs = known.costs.copy()
@@ -195,6 +209,8 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         scores=treatment.scores,
         group=treatment.group,
         sticky=sticky,
+        gone=treatment.gone & ~sticky,
+        loose=treatment.loose,
         line=units.line,
         sentence=treatment.sentence,
         paragraph=units.paragraph,

@@ -172,6 +172,23 @@ def kept_slices(
     return merged
 
 
+def without_spans(slices: NDArray[np.int64], spans: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """The slices less these characters of a text of this length."""
+    if not len(spans) or not len(slices):
+        return slices
+    edges = np.zeros(length + 1, np.int8)
+    edges[slices[:, 0]] = 1
+    edges[slices[:, 1]] = -1
+    kept = np.cumsum(edges[:-1], dtype=np.int8).view(bool)
+    edges[:] = 0
+    edges[spans[:, 0]] = 1
+    edges[spans[:, 1]] = -1
+    kept &= ~np.cumsum(edges[:-1], dtype=np.int8).view(bool)
+    turns = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    cut: NDArray[np.int64] = turns.reshape(-1, 2)
+    return cut
+
+
 def _apart(spacing: Spacing, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Behind which runs words are missing and space follows, so that nothing else need keep them apart."""
     apart = np.ones(len(ends), bool)

@@ -9,15 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.code_text import check_code, comment_lines
 from compressor.text.html_text import check_html, html_parts
-from compressor.text.json_text import check_json, leaf_interiors
+from compressor.text.json_text import check_json, leaf_interiors, loose_spaces
 from compressor.text.line_heads import match_heads
-from compressor.text.line_text import changed_lines, check_diff, log_lines, trace_lines
+from compressor.text.line_text import (
+    changed_lines,
+    check_diff,
+    fold_lines,
+    log_lines,
+    outline_lines,
+    trace_lines,
+)
 from compressor.text.protection import CODE, mark_spans
 from compressor.text.units import Units
 from compressor.text.words import Words, cover, tag_places
@@ -36,7 +44,7 @@ _DOCUMENT = re.compile(
     r"^[ \t]*(?:Document|Passage|Source|文档)[ \t]*\[?\d+\]?(?:\(Title: [^\n)]{0,200}\)|:)?", re.MULTILINE
 )
 _FEWEST_SPEAKERS = 3
-LOWEST = -1.0  # goes first
+LOWEST, HIGHEST = -1.0, 255.0  # goes first, goes last
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +56,24 @@ class Treatment:
     scores: NDArray[np.float32]
     group: NDArray[np.int32]  # words of one group stay or go together; -1: alone
     sticky: NDArray[np.bool_]  # stays if a word of its line that is not sticky stays
+    gone: NDArray[np.bool_]  # goes whenever anything does
+    loose: NDArray[np.int64]  # characters between words that go whenever anything does, shape [spans, 2]
     validate: Callable[[str, str], str]  # original, shortened -> what is wrong, or ""
 
 
 def treat(
-    words: Words, units: Units, scores: NDArray[np.float32], codes: NDArray[np.uint8], kind: str
+    words: Words,
+    units: Units,
+    scores: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    kind: str,
+    *,
+    fold: bool = False,
 ) -> Treatment:
     """The treatment of a text of this kind. `codes` is what the caller protects; kinds add to it.
+
+    With `fold` what only repeats goes first of all: the layout of JSON, and of a log's line that repeats an
+    earlier one all but what differs.
 
     In texts that are shortened by lines (logs, diffs, stack traces) a line that goes takes its numbers and
     names along; what the caller forced stays everywhere.
@@ -65,11 +84,16 @@ def treat(
         scores=scores,
         group=np.full(len(words), -1, np.int32),
         sticky=np.zeros(len(words), bool),
+        gone=np.zeros(len(words), bool),
+        loose=np.zeros((0, 2), np.int64),
         validate=nothing_wrong,
     )
     if not len(words):
         return plain
-    return _TREATMENTS.get(kind, _treat_prose)(words, units, plain)
+    treatment = _TREATMENTS.get(kind, _treat_prose)(words, units, plain)
+    if fold and kind == "json":
+        return replace(treatment, loose=np.asarray(list(loose_spaces(words.text)), np.int64).reshape(-1, 2))
+    return _folded(words, units, treatment) if fold and kind == "log" else treatment
 
 
 def nothing_wrong(original: str, shortened: str) -> str:
@@ -122,6 +146,12 @@ def _treat_code(words: Words, units: Units, plain: Treatment) -> Treatment:
     return replace(_by_lines(units, plain), validate=check_code)
 
 
+def _treat_outline(words: Words, units: Units, plain: Treatment) -> Treatment:
+    """Code that was read long ago: by whole lines, those that say what there is before what it does."""
+    _release(plain.codes)
+    return _choose_lines(units, plain, outline_lines(_lines_of(words, units)), set())
+
+
 def _treat_log(words: Words, units: Units, plain: Treatment) -> Treatment:
     _release(plain.codes)
     kept, repeated = log_lines(_lines_of(words, units))
@@ -169,6 +199,7 @@ _TREATMENTS = {
     "markdown": _treat_markdown,
     "json": _treat_json,
     "code": _treat_code,
+    "code-outline": _treat_outline,
     "log": _treat_log,
     "diff": _treat_diff,
     "stack-trace": _treat_trace,
@@ -180,6 +211,20 @@ _TREATMENTS = {
 
 def _release(codes: NDArray[np.uint8]) -> None:
     codes[np.isin(codes, [CODE[kind] for kind in (*_LINE_NUMBER_KINDS, "json", "code")])] = 0
+
+
+def _folded(words: Words, units: Units, treatment: Treatment) -> Treatment:
+    """The log with its repeats folded: their patterns come first, they come last."""
+    firsts = np.flatnonzero(np.diff(units.line, prepend=-1))
+    strings, bounds = words.strings(), [*firsts.tolist(), len(words)]
+    folded = fold_lines([strings[start:end] for start, end in pairwise(bounds)])
+    gone = treatment.gone.copy()
+    gone[[int(firsts[line]) + at for line, at in folded.gone]] = True
+    scores = treatment.scores.copy()
+    scores[np.isin(units.line, list(folded.patterns))] = HIGHEST
+    repeat = np.isin(units.line, list(folded.repeats))
+    scores[repeat] = np.minimum(LOWEST, LOWEST + (treatment.scores[repeat] - HIGHEST) / HIGHEST)
+    return replace(treatment, scores=scores, gone=gone & (treatment.codes == 0))
 
 
 def _by_lines(units: Units, plain: Treatment) -> Treatment:

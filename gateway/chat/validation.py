@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import orjson
 
+from compressor.text.json_thinning import part_of_json
 from gateway.chat.conversation import LEFT_OUT, Path
 from gateway.chat.rebuild import string_at
 from gateway.shapes import ParsedRequest
 
 
-def find_damage(request: ParsedRequest, body: bytes, changes: Mapping[Path, str], read: Any = None) -> str:
+def find_damage(
+    request: ParsedRequest,
+    body: bytes,
+    changes: Mapping[Path, str],
+    read: Any = None,
+    aged: Container[Path] = (),
+) -> str:
     """What is wrong with the shortened body, as a skip reason, or "" when nothing is.
 
     Everything but the strings at `changes` is equal, ids of tool calls among it; a changed string is the one
@@ -32,7 +39,8 @@ def find_damage(request: ParsedRequest, body: bytes, changes: Mapping[Path, str]
             return "invalid-structure"
         if after != text or (before.strip() and not after.strip()):
             return "invalid-text"
-        if after != LEFT_OUT and not same_json(before, after):
+        fits = part_of_json if path in aged else same_json
+        if after != LEFT_OUT and not fits(before, after):
             return "invalid-json"
     return ""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compressor.shapes import PROTECTABLE, Shortened
+import numpy as np
+
+from compressor.shapes import PROTECTABLE, Shortened, Spans
 from compressor.text.choice import Passage, shorten_passages
+from compressor.text.json_thinning import part_of_json, thin_json
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Message, Path
 from gateway.chat.validation import same_json
@@ -79,9 +82,11 @@ def choose(
     chosen: dict[tuple[Path, int], Shortened] = {}
     groups: dict[float | None, list[tuple[Segment, int]]] = {}
     for segment, tokens in free:
+        if is_old(segment, aged):
+            older = _once_more(segment, tokens, words[segment.text], policy, counter)
+            chosen |= {(segment.path, segment.start): older} if older is not None else {}
+            continue
         keep = rule_for(policy, segment.role, segment.tool).keep
-        if policy.old_results is not None and is_old(segment, aged):
-            keep = policy.old_results.keep
         groups.setdefault(keep, []).append((segment, tokens))
     for keep, members in groups.items():
         size = sum(tokens for _, tokens in members)
@@ -92,6 +97,31 @@ def choose(
         for (segment, _), shortened in zip(members, _shorten(passages, wanted, counter), strict=True):
             chosen[segment.path, segment.start] = shortened
     return chosen
+
+
+def _once_more(
+    segment: Segment, tokens: int, judged: Judged, policy: Policy, counter: TokenCounter
+) -> Shortened | None:
+    """An old result by itself, so that each has its share; None when all of it stays."""
+    if thin := _thinned(segment, tokens, judged.scores, counter):
+        return thin
+    wanted = round(tokens * policy.old_results.keep) if policy.old_results is not None else tokens
+    if wanted >= tokens:
+        return None
+    passage = passage_of(segment, judged, policy)
+    if segment.kind == "code":
+        passage = replace(passage, kind="code-outline")
+    return _shorten([passage], wanted, counter)[0]
+
+
+def _thinned(segment: Segment, tokens: int, scores: Scores, counter: TokenCounter) -> Shortened | None:
+    """An old document of JSON without what it repeats; None for other texts."""
+    kept = thin_json(segment.text) if segment.kind == "json" else []
+    text = "".join([segment.text[start:end] for start, end in kept])
+    if not kept or not part_of_json(segment.text, text):
+        return None
+    spans = Spans(np.asarray(kept, np.int64))
+    return Shortened(text, spans, scores, tokens, counter.count(text), counter.name)
 
 
 def is_old(segment: Segment, aged: Container[int]) -> bool:
@@ -118,6 +148,7 @@ def passage_of(segment: Segment, judged: Judged, policy: Policy) -> Passage:
         kind=segment.kind,
         protect=frozenset(PROTECTABLE.intersection(policy.protect)),
         force_tokens=policy.force_tokens,
+        fold=policy.fold and segment.role == "tool",
     )
 
 
@@ -126,7 +157,9 @@ def _shorten(passages: Sequence[Passage], target: int, counter: TokenCounter) ->
     return shorten_passages(passages, max(1, target), counter, stretch=True)
 
 
-def make_form(message: Message, parts: Parts, chosen: Mapping[tuple[Path, int], Shortened]) -> Form:
+def make_form(
+    message: Message, parts: Parts, chosen: Mapping[tuple[Path, int], Shortened], *, aged: bool = False
+) -> Form:
     """How one message is sent, given what was chosen for its segments (nothing: whole).
 
     A string that would become empty, or JSON that would not be the same JSON any more, stays whole: an
@@ -148,7 +181,8 @@ def make_form(message: Message, parts: Parts, chosen: Mapping[tuple[Path, int], 
             after -= saved - _NOTE_TOKENS
             continue
         text = "".join([slot.text[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)])
-        if text.strip() and same_json(slot.text, text):
+        fits = part_of_json if aged and slot.role == "tool" else same_json
+        if text.strip() and fits(slot.text, text):
             cuts.append((position, len(slot.text), bounds))
             after -= saved
     if before - after < _LEAST_SAVED * free:

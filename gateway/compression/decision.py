@@ -42,6 +42,34 @@ class Ahead:
     later_hit_rate: float
 
 
+_LEAST_YIELD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """What a conversation's compactions brought of the tokens that were planned.
+
+    What was tried and left as it was is known; of messages that have come since, `ratio` of the plan is
+    expected, never less than half: a conversation that read code for long may read a log next.
+    """
+
+    ratio: float = 1.0
+    planned: int = 0  # tokens, when it was last tried in vain
+    real: int = 0
+
+    def of(self, planned: int) -> int:
+        """Tokens that a compaction is expected to leave out, of so many planned."""
+        if planned < self.planned:
+            return round(self.ratio * planned)
+        return round(self.real + self.ratio * (planned - self.planned))
+
+    def after(self, planned: int, real: int, *, compacted: bool) -> Yield:
+        """What is known once a compaction was tried."""
+        share = min(1.0, real / max(1, planned))
+        ratio = max(_LEAST_YIELD, (self.ratio + share) / 2)
+        return Yield(ratio) if compacted else Yield(ratio, planned, min(planned, max(0, real)))
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What to shorten, to how many tokens, and what that is expected to bring."""
@@ -50,6 +78,7 @@ class Decision:
     plan: Plan
     prospect: Prospect | None = None
     forced: bool = False  # to fit, whatever it costs
+    planned: int = 0  # tokens that a compaction would leave out, had everything in it its share
 
     @property
     def shortens_new(self) -> bool:
@@ -63,7 +92,7 @@ def decide(
     costs: Costs,
     ahead: Ahead,
     limit: int | None,
-    compressibility: float = 1.0,
+    earlier: Yield = Yield(),
 ) -> Decision:
     """The decision for one request.
 
@@ -74,8 +103,7 @@ def decide(
         ahead: What the conversation is expected to do.
         limit: Tokens the input must fit into (`max_input_tokens`, the context window); then dollars do
             not matter.
-        compressibility: What an earlier compaction of this conversation brought, as a share of what was
-            planned.
+        earlier: What earlier compactions of this conversation brought.
     """
     plan_new = plan_turn(
         plan_budget,
@@ -87,7 +115,7 @@ def decide(
     if plan_new.reason in ("holdout", "sampled-out"):
         return Decision("as-is", plan_new)
     plan_all = plan_budget(sizes.new_free + sizes.old_free, sizes.total) if sizes.old_free else plan_new
-    prospect = _prospect(sizes, plan_new, plan_all, ahead, compressibility)
+    prospect, planned = _prospect(sizes, plan_new, plan_all, ahead, earlier)
     outlook = forecast(prospect, costs)
     fitting = _to_fit(sizes, prospect, limit)
     choice = fitting or outlook.choice
@@ -103,7 +131,7 @@ def decide(
             compressible=sizes.new_free,
             earlier=sizes.old_compressible,
         )
-        return Decision("all", plan, prospect, fitting is not None)
+        return Decision("all", plan, prospect, fitting is not None, planned)
     if choice == "new":
         seconds = outlook.seconds["new"]
         saved = outlook.usd["as-is"] - outlook.usd["new"]
@@ -115,13 +143,16 @@ def decide(
     return Decision("as-is", plan_new, prospect)
 
 
-def _prospect(sizes: Sizes, plan_new: Plan, plan_all: Plan, ahead: Ahead, compressibility: float) -> Prospect:
+def _prospect(
+    sizes: Sizes, plan_new: Plan, plan_all: Plan, ahead: Ahead, earlier: Yield
+) -> tuple[Prospect, int]:
+    """What the planner looks at, and the tokens that a compaction would leave out by the policy alone."""
     new_kept = sizes.new - (sizes.new_free - plan_new.target if plan_new.compress else 0)
     share = plan_all.target / max(1, sizes.new_free + sizes.old_free) if plan_all.compress else 1.0
-    shorter = round(compressibility * ((1 - share) * sizes.old_free + sizes.old_results))
-    return Prospect(
+    planned = round((1 - share) * sizes.old_free + sizes.old_results)
+    prospect = Prospect(
         old_tokens=sizes.fixed + sizes.old,
-        old_kept=sizes.fixed + sizes.old - shorter,
+        old_kept=sizes.fixed + sizes.old - earlier.of(planned),
         old_untouched=sizes.fixed + sizes.old_untouched,
         new_tokens=sizes.new,
         new_kept=new_kept,
@@ -132,6 +163,7 @@ def _prospect(sizes: Sizes, plan_new: Plan, plan_all: Plan, ahead: Ahead, compre
         later_hit_rate=ahead.later_hit_rate,
         turns_ahead=ahead.turns,
     )
+    return prospect, planned
 
 
 def still_pays(decision: Decision, costs: Costs, old_saved: int, new_saved: int) -> bool:

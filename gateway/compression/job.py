@@ -94,6 +94,12 @@ class Past:
         """The conversation's name as of its first request: the same at every turn."""
         return self.chain.links[self.chain.heads[-1]] if self.chain.heads else ""
 
+    @property
+    def name(self) -> str:
+        """As of its second request, which tells apart what begins alike: agents with one task, say."""
+        heads = self.chain.heads
+        return self.chain.links[heads[max(-2, -len(heads))]] if heads else ""
+
     def idle_seconds(self, now: float) -> float:
         """Since the conversation's last request; 0 when none is known."""
         return max(0.0, now - self.known.head.at) if self.known.head else 0.0

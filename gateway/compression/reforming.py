@@ -19,7 +19,7 @@ from gateway.chat.conversation import Conversation
 from gateway.chat.segments import live_turn, question_of, split_message
 from gateway.compression.ageing import Ageing, find_old_results
 from gateway.compression.choosing import Judged, Measured, choose, make_form, without_old
-from gateway.compression.decision import Ahead, Decision, Sizes, decide, still_pays
+from gateway.compression.decision import Ahead, Decision, Sizes, Yield, decide, still_pays
 from gateway.compression.job import Job, Outcome, Past, at_work
 from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, rates_of, scoring_price, turns_ahead
 from gateway.compression.prefill import PrefillSpeeds
@@ -35,7 +35,7 @@ _HOPELESS = 3.0
 
 # Characters whose words are chosen in some 4 ms; more is work for a thread.
 _INLINE_CHOICE = 2_000
-_CONVERSATIONS = 10_000  # whose compressibility is remembered
+_CONVERSATIONS = 10_000  # whose yields are remembered
 
 _REASONS: tuple[tuple[type[CompressorError], str], ...] = (
     (DeadlineExceeded, "deadline"),
@@ -56,7 +56,7 @@ class Reformer:
     clock: Callable[[], float]
     deadline_ms: int | None = None
     prefill: PrefillSpeeds = field(default_factory=PrefillSpeeds)
-    compressibility: dict[str, float] = field(default_factory=dict)  # conversation -> see `decide`
+    yields: dict[str, Yield] = field(default_factory=dict)  # of conversations that were compacted, or nearly
 
     async def reform(self, job: Job, past: Past) -> Outcome:
         """The forms of all messages: those that hold already, and those decided now.
@@ -132,13 +132,12 @@ class Reformer:
         """
         before = sum(old[i].tokens_after - form.tokens_after for i, form in shortened.items() if i in old)
         new = sum(f.tokens_before - f.tokens_after for i, f in shortened.items() if i not in old)
-        assert decision.prospect is not None
-        planned = decision.prospect.old_tokens - decision.prospect.old_kept
-        known = self.compressibility.get(past.seed, 1.0)
-        self.compressibility[past.seed] = min(1.0, known * before / max(1, planned))
-        while len(self.compressibility) > _CONVERSATIONS:
-            del self.compressibility[next(iter(self.compressibility))]
-        return before > 0 and still_pays(decision, self._costs(job), before, new)
+        compacts = before > 0 and still_pays(decision, self._costs(job), before, new)
+        known = self.yields.pop(past.name, Yield())
+        self.yields[past.name] = known.after(decision.planned, before, compacted=compacts)
+        while len(self.yields) > _CONVERSATIONS:
+            del self.yields[next(iter(self.yields))]
+        return compacts
 
     async def _measure(self, job: Job, conversation: Conversation, indices: Sequence[int]) -> Measured:
         """The segments of some messages, and their sizes."""
@@ -193,7 +192,7 @@ class Reformer:
             self._costs(job),
             Ahead(turns_ahead(past.history.turns), now, later),
             job.limit,
-            self.compressibility.get(past.seed, 1.0),
+            self.yields.get(past.name, Yield()),
         )
 
     def _costs(self, job: Job) -> Costs:
@@ -253,7 +252,8 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     parts = measured.by_message()
     forms = {}
     for index in indices:
-        form = make_form(conversation.messages[index], parts.get(index, []), chosen)
+        old = index in ageing.messages
+        form = make_form(conversation.messages[index], parts.get(index, []), chosen, aged=old)
         # One decision a message: what was looked at and left whole is not looked at again.
         forms[index] = replace(form, free=0) if chosen else form
     reasons = Counter(shortened.note for shortened in chosen.values() if shortened.note)

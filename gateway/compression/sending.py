@@ -76,16 +76,19 @@ class Sender:
 def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]:
     """The body, and what is wrong with it ("" when nothing is)."""
     changes: dict[Path, str] = {}
+    aged: set[Path] = set()
     try:
         for index, form in forms.items():
             if form.cuts:
-                changes |= form.changes(past.conversation.messages[index], job.memory)
+                changed = form.changes(past.conversation.messages[index], job.memory)
+                changes |= changed
+                aged.update(changed if form.aged else ())
         if not changes:
             return job.request.body, ""
         body, read = rebuild(job.request, changes)
     except (ValueError, LookupError, TypeError):
         return job.request.body, "invalid-structure"
-    return body, find_damage(job.request, body, changes, read)
+    return body, find_damage(job.request, body, changes, read, aged)
 
 
 def _unfixed(past: Past) -> tuple[int, ...]:

@@ -47,6 +47,10 @@ GO = 'package main\n\nimport "fmt"\n\nfunc main() {\n\tx := 1\n\tfmt.Println(x)\
 BASE64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk" * 8
 
 
+def numbered(text: str, form: str) -> str:
+    return "\n".join(form.format(number, line) for number, line in enumerate(text.splitlines(), 41))
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
@@ -68,6 +72,10 @@ BASE64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk" * 8
         (TABLE, "table"),
         (CSV, "table"),
         (inspect.getsource(textwrap), "code"),
+        (numbered(inspect.getsource(textwrap), "{}:{}"), "code"),
+        (numbered(inspect.getsource(textwrap), "{:6}\t{}"), "code"),
+        ("[File: /a/b.py (90 lines total)]\n(40 more lines above)\n" + numbered(GO, "{}:{}"), "code"),
+        (numbered("A sentence that somebody wrote down.\n" * 9, "{}: {}"), "prose"),
         (GO, "code"),
         (json.dumps({"a": [1, 2, {"b": "text " * 20}]}), "json"),
         ("\n".join(json.dumps({"i": i, "text": "x"}) for i in range(5)), "json"),

@@ -175,6 +175,63 @@ def test_logs_keep_trouble_both_ends_and_what_is_new() -> None:
     assert shortened.tokens_after <= 0.2 * shortened.tokens_before
 
 
+def test_folded_logs_keep_every_event_by_what_is_new_in_it() -> None:
+    text = log_of(200)
+    shortened = shorten(text, 0.9, "log", fold=True)
+    lines, kept = text.splitlines(), shortened.text.splitlines()
+    assert len(kept) == len(lines)
+    pattern = next(line for line in lines if "request" in line)
+    assert pattern in kept
+    assert "2024-03-05 10:03:19 INFO  request 199 served by node-3 in 19 ms" in kept  # an end stays whole
+    assert "10:02:30 150 node-3 60" in " ".join(kept[150].split()) or "request" in kept[150]
+    for number, line in enumerate(lines):  # each figure that the pattern has not got
+        new = {word for word in line.split() if re.search(r"\d", word)} - set(pattern.split())
+        assert new <= set(kept[number].split()), kept[number]
+    assert shortened.tokens_after < 0.75 * shortened.tokens_before
+    assert shorten(text, 1.0, "log", fold=True).text == text
+
+
+def test_folding_prefers_patterns_and_stays_within_the_budget() -> None:
+    text = log_of(200)
+    plain, folded = shorten(text, 0.3, "log"), shorten(text, 0.3, "log", fold=True)
+    assert folded.tokens_after <= 0.3 * folded.tokens_before
+    figures = re.compile(r"request (\d+) |^\S+ (\d+) ", re.MULTILINE)
+    assert len(folded.text.splitlines()) > 1.3 * len(plain.text.splitlines())
+    assert figures.search(folded.text)
+    assert "ERROR  database connection refused" in folded.text
+
+
+@given(
+    st.lists(st.sampled_from(["a 1 b", "a 2 b", "c d", "c d", "x9 y", "", "a 1"]), min_size=1, max_size=30)
+)
+def test_folded_text_is_slices_of_the_original(lines: list[str]) -> None:
+    text = "\n".join(f"10:00:{i % 60:02d} {line}" for i, line in enumerate(lines))
+    shortened = shorten(text, 0.6, "log", fold=True)
+    assert "".join(text[span.start : span.end] for span in shortened.kept) == shortened.text
+
+
+@given(st.dictionaries(st.text(max_size=8), JSON_VALUES, min_size=1), st.integers(0, 3), st.integers(0, 9))
+def test_folded_json_loses_its_layout_and_nothing_else(value: dict[str, Any], indent: int, seed: int) -> None:
+    text = json.dumps(value, indent=indent or None)
+    shortened = shorten(text, 0.5, "json", seed, fold=True)
+    assert shortened.note == ""
+    _assert_same_but_for_long_strings(value, json.loads(shortened.text))
+    assert "".join(text[span.start : span.end] for span in shortened.kept) == shortened.text
+    if indent and len(text) > 60:
+        assert "\n" not in shortened.text or shortened.text == text
+
+
+def test_folded_json_lines_and_fragments_keep_their_lines() -> None:
+    lines = "\n".join(json.dumps({"i": i, "name": "x" * 9, "tags": [1, 2, 3]}) for i in range(30))
+    shortened = shorten(lines, 0.5, "json", fold=True)
+    assert [json.loads(line) for line in shortened.text.splitlines()] == [
+        json.loads(line) for line in lines.splitlines()
+    ]
+    assert len(shortened.text) < len(lines)
+    cut = json.dumps([{"id": i, "at": {"x": 1}} for i in range(30)], indent=2)[:-40]
+    assert shorten(cut, 0.5, "json", fold=True).text == "".join(cut.split())
+
+
 def test_an_error_that_repeats_a_thousand_times_does_not_fill_the_budget() -> None:
     text = "\n".join(f"2024-03-05 10:00:00 ERROR timeout after {i} ms" for i in range(1000))
     assert shorten(text, 0.1, "log").tokens_after <= 0.1 * COUNTER.count(text)

@@ -130,6 +130,7 @@ def test_the_fingerprint_follows_what_forms_the_text() -> None:
         "min_keep": 0.2,
         "recovery": True,
         "old_results": {"newest": 5},
+        "fold": False,
     }
     assert set(other) == set(FORMING)
     prints = {rules({"p": {key: value}}).policies["p"].fingerprint for key, value in other.items()}
