@@ -145,6 +145,7 @@ async def test_a_compaction_is_deliberate_told_and_final(cache: Cache) -> None:
     done: list[Compressed] = []
     for turn, raw in enumerate(growing(sizes=(20,))):
         bench = Bench(store=cache, price=HALF_PRICE)  # a fresh replica each turn
+        bench.with_policy(old_results=None)
         if turn < 12:
             bench.with_policy(tools={"bash": RoleRule(mode="on")}, trigger_tokens=100_000)
         done.append(await bench.shorten(raw))
@@ -262,4 +263,5 @@ async def test_memory_of_a_whole_conversation_is_small() -> None:
     total = 0
     for raw in growing():
         total = (await bench.shorten(raw)).tokens_before
-    assert store.bytes_used < 4 * total
+    # A compaction writes the forms of all messages under a new name; without any it is under 4.
+    assert store.bytes_used < 5 * total
