@@ -1,11 +1,15 @@
-"""Speed and memory of the compressor beside llmlingua 0.2.2 as shipped, text to text, in one run.
+"""Speed and memory of the compressor on a GPU beside llmlingua 0.2.2 as shipped, text to text, in one run.
 
     python -m benchmarks.bench_compressor TRANSCRIPTS.txt --tokenizer FOLDER --tiktoken FOLDER
-        [--model FOLDER] [--shapes embedded,xlmr-large,mbert-base] [--words 60000] [--json OUT.json]
+        [--shapes xlmr-large,mbert-base,embedded] [--parts reference,alone,pool,prompt-fp8]
+        [--processes 12,8,15] [--texts 128] [--words 60000] [--json OUT.json]
 
-On a GPU it measures the shapes with random weights, since speed does not depend on their values; on a CPU
-the model. TRANSCRIPTS: meeting transcripts, UTF-8. --tokenizer: a folder with XLM-R's tokenizer.json, for the
-counts offline. --model: a Hugging Face folder with the embedded encoder's weights. Needs llmlingua==0.2.2.
+Encoders have the published shapes and random weights, since speed does not depend on their values. Each part
+runs alone, in the order given; `-fp8` behind one picks the precision, bf16 otherwise, `:12` a number of
+processes. A row is printed once it is measured. TRANSCRIPTS: meeting transcripts, UTF-8. --tokenizer: a
+folder with a tokenizer.json and tokenizer_config.json, for all shapes. --tiktoken: token files for
+llmlingua's counts offline. Needs llmlingua==0.2.2 for the part `reference`. On CPU cores: `python -m
+benchmarks.bench_compressor_cpu`; several GPUs: `python -m benchmarks.bench_gpus`.
 """
 
 from __future__ import annotations
@@ -18,43 +22,57 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks.encoders.cpu import bench_cpu, cpu_name
-from benchmarks.encoders.gpu import bench_gpu
+from benchmarks.encoders.gpu import PARTS, Case, run_part
 from benchmarks.encoders.measuring import ROWS
-from benchmarks.encoders.models import REFERENCE_NAME, make_model
+from benchmarks.encoders.models import REFERENCE_NAME, SHAPES, make_model
+
+EVERYTHING = (
+    "reference,alone,pool,prompt,texts,scores,callers,growth,packed,"
+    "prompt-fp8,scores-fp8,packed-fp8,pool-fp8:12"
+)
 
 
 def main() -> None:
-    """Runs the section that fits the machine."""
+    """Makes each shape's model and runs its parts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("text", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--tiktoken", type=Path, required=True)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--shapes", default="embedded,xlmr-large,mbert-base")
+    parser.add_argument("--shapes", default="xlmr-large,mbert-base,embedded")
+    parser.add_argument("--parts", default=EVERYTHING)
+    parser.add_argument("--processes", default="12,8,15")
+    parser.add_argument("--texts", type=int, default=128)
     parser.add_argument("--words", type=int, default=60_000)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cuda", help="cpu only rehearses: nothing is measured on it")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    shapes, parts = options.shapes.split(","), options.parts.split(",")
+    if unknown := {part.partition(":")[0].partition("-")[0] for part in parts} - {*PARTS} | {*shapes} - {
+        *SHAPES
+    }:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     os.environ.update(
         TIKTOKEN_CACHE_DIR=str(options.tiktoken.resolve()), HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="true"
     )
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if on_gpu else f"{cpu_name()}, {options.threads} threads"
+    device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU, a rehearsal"
     print(f"{device}; torch {torch.__version__}; Python {platform.python_version()}; {os.cpu_count()} cores")
     text = " ".join(options.text.read_text(encoding="utf-8").split(" ")[: options.words])
+    processes = tuple(int(number) for number in options.processes.split(","))
     try:
-        if on_gpu:
-            for shape in filter(None, options.shapes.split(",")):
-                folder = Path(tempfile.mkdtemp()) / REFERENCE_NAME[shape]
-                bench_gpu(shape, make_model(folder, shape, options.tokenizer), text)
-                shutil.rmtree(folder)
-        else:
-            bench_cpu("embedded", options.model, text, options.threads)
+        for shape in shapes:
+            home = Path(tempfile.mkdtemp())
+            folder = make_model(home / REFERENCE_NAME[shape], shape, options.tokenizer)
+            case = Case(shape, folder, text, processes, options.texts, options.device)
+            try:
+                for part in parts:
+                    run_part(case, part)
+            finally:
+                case.close()
+                shutil.rmtree(home)
     finally:
         if options.json:
             options.json.write_text(

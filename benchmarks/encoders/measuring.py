@@ -43,7 +43,8 @@ def opened(folder: Path, **options: Any) -> Iterator[Any]:
     from compressor.config import CompressorConfig
     from compressor.startup import open_engine
 
-    compressor = Compressor(open_engine(CompressorConfig(model=str(folder), **options)))
+    engine = open_engine(CompressorConfig(model=str(folder), **options))
+    compressor = Compressor(engine, model=str(folder))
     try:
         yield compressor
     finally:

@@ -10,31 +10,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.encoders.measuring import PROMPT_TOKENS, note
+from compressor.batching import for_each
 
-TEXTS_EACH = 24
+TEXTS_EACH = 8
+_START_SECONDS, _WORK_SECONDS = 60, 90
 
 
 @contextlib.contextmanager
-def compressor_process(folder: Path, precision: str, replicas: int) -> Iterator[str]:
-    """The URL of `terse compressor serve`, once it answers."""
+def compressor_process(folder: Path, precision: str, places: Sequence[str], encoders: int) -> Iterator[str]:
+    """The URL of `terse compressor serve`, once all its encoders answer; `places` are options of it."""
     socket = Path(tempfile.mkdtemp()) / "compressor.sock"
     command = [sys.executable, "-m", "gateway.commands.compressor", "--socket", str(socket)]
-    options = ["--model", str(folder), "--precision", precision, "--replicas", str(replicas)]
+    options = ["--model", str(folder), "--precision", precision, *places]
     server = subprocess.Popen([*command, *options])
     try:
-        asyncio.run(wait_until_ready(f"unix://{socket}", server, replicas))
+        asyncio.run(wait_until_ready(f"unix://{socket}", server, encoders))
         yield f"unix://{socket}"
     finally:
         server.terminate()
         server.wait(30)
 
 
-async def wait_until_ready(url: str, server: subprocess.Popen[bytes], replicas: int) -> None:
+async def wait_until_ready(url: str, server: subprocess.Popen[bytes], encoders: int) -> None:
     """Returns once every encoder process answers. Its socket is there before its model is."""
     import aiohttp
 
@@ -52,7 +54,7 @@ async def wait_until_ready(url: str, server: subprocess.Popen[bytes], replicas: 
                     rows = [
                         line for line in text.splitlines() if line.startswith("terse_compressor_process_r")
                     ]
-                    if replicas == 1 or sum(row.endswith(" 1.0") for row in rows) == replicas:
+                    if encoders == 1 or sum(row.endswith(" 1.0") for row in rows) == encoders:
                         return
                 if server.poll() is not None:
                     raise RuntimeError("the compressor process ended")
@@ -62,8 +64,8 @@ async def wait_until_ready(url: str, server: subprocess.Popen[bytes], replicas: 
         await engine.close()
 
 
-def client(url: str, texts: list[str], ready: Any, start: Any) -> None:
-    """One gateway process's work: shortens its texts through the compressor process."""
+def client(url: str, texts: list[str], chosen: bool, ready: Any, start: Any) -> None:
+    """One gateway process's work: scores its texts in the compressor process, or shortens them by that."""
     from compressor import Compressor
     from gateway.compression.remote_engine import RemoteEngine
 
@@ -71,34 +73,39 @@ def client(url: str, texts: list[str], ready: Any, start: Any) -> None:
         compressor.compress_batch(texts[:2], keep=0.33)
         ready.release()
         start.wait()
-        compressor.compress_batch(texts, keep=0.33)
+        if chosen:
+            compressor.compress_batch(texts, keep=0.33)
+        else:
+            compressor._runner.run(for_each(texts, compressor.engine.score))
 
 
 def bench_processes(
-    name: str, folder: Path, prompt: str, processes: int, precision: str, replicas: int = 1
+    name: str, what: str, url: str, texts: Sequence[str], processes: int, *, chosen: bool = True
 ) -> None:
-    """Text to text and one prompt's time, through the socket."""
+    """The rate of so many gateway processes that share the texts, through the socket."""
     spawn = multiprocessing.get_context("spawn")
     ready, start = spawn.Semaphore(0), spawn.Event()
-    with compressor_process(folder, precision, replicas) as url:
-        what = f"{precision}: {processes} gateways, {replicas} encoder processes, one GPU"
-        if replicas == 1:
-            asyncio.run(bench_prompt(name, url, prompt, precision))
-        texts = [[f"{one} {two} {prompt}" for two in range(TEXTS_EACH)] for one in range(processes)]
-        clients = [
-            spawn.Process(target=client, args=(url, texts[at], ready, start)) for at in range(processes)
-        ]
+    clients = [
+        spawn.Process(target=client, args=(url, list(texts[at::processes]), chosen, ready, start))
+        for at in range(processes)
+    ]
+    try:
         for process in clients:
             process.start()
-        if not all(ready.acquire(timeout=60) for _ in clients):
+        if not all(ready.acquire(timeout=_START_SECONDS) for _ in clients):
             raise RuntimeError("a client did not start")
         begun = time.perf_counter()
         start.set()
         for process in clients:
-            process.join(60)
+            process.join(_WORK_SECONDS)
         took = time.perf_counter() - begun
-        total = processes * TEXTS_EACH * PROMPT_TOKENS
-        note(name, f"{what}, text to text", total / took, "tokens/s")
+        if any(process.exitcode != 0 for process in clients):
+            raise RuntimeError(f"clients ended with {[process.exitcode for process in clients]}")
+    finally:
+        for process in clients:
+            process.kill()
+    unit = "text to text" if chosen else "text to scores"
+    note(name, f"{what}, {processes} gateways, {unit}", len(texts) * PROMPT_TOKENS / took, "tokens/s")
 
 
 async def bench_prompt(name: str, url: str, prompt: str, precision: str) -> None:
