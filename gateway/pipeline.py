@@ -9,9 +9,10 @@ from gateway.access.models import check_model
 from gateway.chat.large_json import LARGE_BYTES
 from gateway.chat.request import parse_request
 from gateway.exchange import Admitted, Answer, Received
+from gateway.releasing import keep, keep_json
 from gateway.services import Services
 from gateway.settlement import Settlement
-from gateway.shapes import Caller, ParsedRequest
+from gateway.shapes import Caller, ParsedRequest, Surface
 from gateway.turns import on_thread
 from gateway.upstream.directory import Outgoing
 from policies.shapes import RequestFacts
@@ -48,7 +49,14 @@ async def parse(received: Received) -> ParsedRequest:
     parts = (received.surface, received.path, received.body, without_secrets(received.named))
     if len(received.body) < LARGE_BYTES:
         return parse_request(*parts)
-    return await on_thread(parse_request, *parts)
+    return await on_thread(_parse_large, *parts)
+
+
+def _parse_large(surface: Surface, path: str, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+    request = parse_request(surface, path, body, headers)
+    keep(body)
+    keep_json(request.raw)
+    return request
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from gateway.api.error_response import BUG, send_error
 from gateway.api.receiving import ClientLeft, Message, Receive, Scope, Send, receive_request, request_id_of
 from gateway.chat.event_stream import error_event
+from gateway.chat.large_json import LARGE_BYTES
 from gateway.errors import GatewayError, InternalError
 from gateway.exchange import Answer, Received
 from gateway.pipeline import answer
+from gateway.releasing import large_request
 from gateway.services import Services
 from gateway.shapes import Surface
 
@@ -51,6 +54,12 @@ class Answering:
         received = await receive_request(
             self._surface, scope, receive, request_id, services.settings.max_body_bytes
         )
+        with large_request() if len(received.body) >= LARGE_BYTES else nullcontext():
+            await self._answer_traced(services, received, receive, send)
+
+    async def _answer_traced(
+        self, services: Services, received: Received, receive: Receive, send: Send
+    ) -> None:
         if services.tracing is None:
             await self._answer_received(services, received, receive, send)
             return

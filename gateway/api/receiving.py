@@ -7,11 +7,13 @@ import re
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import partial
 from typing import Any
 
 from gateway.errors import BadRequest, BodyTooLarge
 from gateway.exchange import Received
 from gateway.shapes import Surface
+from gateway.turns import on_thread
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,6 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 # 15 + 32 lets zlib tell gzip from zlib by itself.
 _EITHER_ZLIB_OR_GZIP = 47
+_DECODED_HERE = 512  # bytes; they grow a thousandfold at most, which takes some milliseconds
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -49,7 +52,9 @@ async def receive_request(
     encoding = named.get("content-encoding", "").strip().lower()
     wire = None
     if encoding not in ("", "identity"):
-        wire, body = body, _decode(body, encoding, max_body_bytes)
+        small = len(body) <= _DECODED_HERE
+        decode = partial(_decode, body, encoding, max_body_bytes)
+        wire, body = body, decode() if small else await on_thread(decode)
     return Received(surface, scope["path"], headers, named, body, request_id, started, wire)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from compressor.shapes import PROTECTABLE, Shortened, Spans
+from compressor.shapes import PROTECTABLE, Shortened, Span, Spans
 from compressor.text.choice import Passage, shorten_passages
 from compressor.text.json_thinning import part_of_json, thin_json
 from compressor.text.tokens import TokenCounter
@@ -15,6 +15,7 @@ from gateway.chat.conversation import Message, Path
 from gateway.chat.validation import same_json
 from gateway.compression.prefixes import Form
 from gateway.compression.score_cache import Scores
+from gateway.compression.text_memory import slices_of
 from gateway.shapes import Segment
 from policies import Policy, rule_for
 
@@ -22,6 +23,7 @@ from policies import Policy, rule_for
 _LEAST_SAVED = 0.02
 
 OMITTED = "omitted"  # `protected` of a segment that is left out as a whole
+_PORTION = 20_000  # numbers
 _NOTE_TOKENS = 12  # of conversation.LEFT_OUT
 
 Parts = list[tuple[Segment, int]]  # segments of one message, each with its tokens
@@ -180,7 +182,7 @@ def make_form(
             cuts.append((position, len(slot.text), ()))
             after -= saved - _NOTE_TOKENS
             continue
-        text = "".join([slot.text[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)])
+        text = slices_of(slot.text, bounds)
         fits = part_of_json if aged and slot.role == "tool" else same_json
         if text.strip() and fits(slot.text, text):
             cuts.append((position, len(slot.text), bounds))
@@ -201,13 +203,27 @@ def _bounds(
             saved += tokens
             continue
         shortened = chosen.get((segment.path, segment.start))
-        spans = [(0, len(segment.text))] if shortened is None else [(s.start, s.end) for s in shortened.kept]
+        kept = Spans(np.asarray([[0, len(segment.text)]])) if shortened is None else shortened.kept
         if shortened is not None:
             saved += tokens - shortened.tokens_after
-        for start, end in spans:
-            start, end = start + segment.start, end + segment.start
-            if slices and slices[-1] == start:
-                slices[-1] = end
-            elif end > start:
-                slices += [start, end]
+        for edges in _edges(kept, segment.start):
+            if slices and slices[-1] == edges[0]:
+                del slices[-1], edges[0]
+            slices += edges
     return tuple(slices), saved
+
+
+def _edges(kept: Sequence[Span], offset: int) -> Iterator[list[int]]:
+    """Start, end, start, end, ... of the spans, those that touch as one; in portions, as making so many
+    numbers in one step shuts all other threads out.
+    """
+    places = (
+        kept.places if isinstance(kept, Spans) else np.asarray([(s.start, s.end) for s in kept], np.int64)
+    )
+    places = places.reshape(-1, 2)
+    places = places[places[:, 1] > places[:, 0]] + offset
+    apart = places[1:, 0] != places[:-1, 1]
+    first, last = np.append(True, apart), np.append(apart, True)
+    edges = np.stack((places[first, 0], places[last, 1]), axis=1).ravel() if len(places) else places.ravel()
+    for at in range(0, len(edges), _PORTION):
+        yield edges[at : at + _PORTION].tolist()

@@ -22,11 +22,13 @@ import orjson
 from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
 from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
 from gateway.stores.base import Cache
+from gateway.turns import on_thread
 
 # A conversation that is taken up after a week is cold at every provider.
 TTL_SECONDS = 7 * 24 * 3600
 _FRONT_ENTRIES = 50_000  # forms remembered in this process, some 300 bytes each
 _SLICE = 250  # messages that are looked up or stored at once
+_LONG_BOUNDS = 50_000  # edges of slices, which are read or written in half a millisecond
 _HEADS = (
     4  # earlier ends of the conversation that are asked about: the last turn, and some that were edited away
 )
@@ -58,7 +60,21 @@ class Form:
     def encode(self) -> bytes:
         """Compact JSON; holds offsets, no text."""
         values = [self.tokens_before, self.tokens_after, self.free, self.cuts]
+        if self.is_long:  # one call for all would hold Python's lock for too long
+            values[-1] = [
+                (slot, length, orjson.Fragment(_list(bounds))) for slot, length, bounds in self.cuts
+            ]
         return orjson.dumps([*values, 1] if self.aged else values)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether encoding it is work for a thread."""
+        return sum([len(bounds) for _, _, bounds in self.cuts]) > _LONG_BOUNDS
+
+
+def _list(numbers: Sequence[int]) -> bytes:
+    pieces = range(0, len(numbers), _LONG_BOUNDS)
+    return b"[" + b",".join([orjson.dumps(numbers[at : at + _LONG_BOUNDS])[1:-1] for at in pieces]) + b"]"
 
 
 def decode_form(data: bytes) -> Form | None:
@@ -274,12 +290,14 @@ class PrefixStore:
         stored: dict[str, bytes] = {}
         for start in range(0, max(1, len(indices)), _SLICE):
             keys = {_form_key(generation, chain.links[i]): i for i in indices[start : start + _SLICE]}
-            items = {key: forms[index].encode() for key, index in keys.items()}
+            long = any(forms[index].is_long for index in keys.values())
+            items = await on_thread(_encoded, forms, keys) if long else _encoded(forms, keys)
             if start + _SLICE >= len(indices):  # the end of the conversation comes with its last forms
                 items[f"c:{chain.head}"] = head.encode()
             stored = dict(zip(items, await self._store.add_many(items, TTL_SECONDS), strict=True))
             for key, index in keys.items():
-                winners[index] = decode_form(stored[key]) or forms[index]
+                ours = stored[key] == items[key]
+                winners[index] = forms[index] if ours else decode_form(stored[key]) or forms[index]
                 self._remember(key, winners[index])
             if start + _SLICE < len(indices):
                 await asyncio.sleep(0)
@@ -306,6 +324,10 @@ class PrefixStore:
         self._front.move_to_end(key)
         while len(self._front) > self._entries:
             self._front.popitem(last=False)
+
+
+def _encoded(forms: Mapping[int, Form], keys: Mapping[str, int]) -> dict[str, bytes]:
+    return {key: forms[index].encode() for key, index in keys.items()}
 
 
 def _form_key(generation: str, link: str) -> str:

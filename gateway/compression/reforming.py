@@ -20,13 +20,14 @@ from gateway.chat.segments import live_turn, question_of, split_message
 from gateway.compression.ageing import Ageing, find_old_results
 from gateway.compression.choosing import Judged, Measured, choose, make_form, without_old
 from gateway.compression.decision import Ahead, Decision, Sizes, Yield, decide, still_pays
-from gateway.compression.job import Job, Outcome, Past, at_work
+from gateway.compression.job import MANY_MESSAGES, Job, Outcome, Past, at_work
 from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, rates_of, scoring_price, turns_ahead
 from gateway.compression.prefill import PrefillSpeeds
 from gateway.compression.prefixes import Form
 from gateway.compression.scoring import Scored, ScoreSource
 from gateway.compression.token_counts import INLINE_CHARACTERS, TokenCounts
 from gateway.errors import Unavailable
+from gateway.releasing import keep
 
 # Seconds; the design's rule 7. Two cores score 2,000-3,500 tokens a second.
 _DEADLINE_GPU, _DEADLINE_CPU = 0.4, 5.0
@@ -35,6 +36,7 @@ _HOPELESS = 3.0
 
 # Characters whose words are chosen in some 4 ms; more is work for a thread.
 _INLINE_CHOICE = 2_000
+_INLINE_SEGMENTS = 2_000
 _CONVERSATIONS = 10_000  # whose yields are remembered
 
 _REASONS: tuple[tuple[type[CompressorError], str], ...] = (
@@ -70,11 +72,10 @@ class Reformer:
         old, fresh, ageing, decision = await at_work(past.many, self._plan, job, past, earlier, new)
         job.watch.lap("plan")
         if decision.choice == "as-is":
-            return Outcome({**old, **fresh}, decision.plan, past.generation)
+            return Outcome(await at_work(past.many, _joined, old, fresh), decision.plan, past.generation)
         indices, measured = history.new, new
         if decision.choice == "all":
-            unshortened = (i for i, form in old.items() if form.free)
-            indices = tuple(sorted({*history.new, *unshortened, *ageing.messages}))
+            indices = await at_work(past.many, _unshortened, history.new, old, ageing)
             measured = await self._measure(job, past.conversation, indices)
             if job.policy.old_results is not None and not job.policy.old_results.keep:
                 measured = without_old(measured, ageing.messages)
@@ -84,10 +85,11 @@ class Reformer:
             scored = await self._score(job, past.conversation, measured)
         except CompressorError as error:
             failure = self._failure(job, error)
-            return Outcome({**old, **fresh}, decision.plan, past.generation, failure=failure)
+            forms = await at_work(past.many, _joined, old, fresh)
+            return Outcome(forms, decision.plan, past.generation, failure=failure)
         finally:
             job.watch.lap("score")
-        big = sum(len(segment.text) for segment, _ in measured.free()) > _INLINE_CHOICE
+        big = past.many or sum(len(segment.text) for segment, _ in measured.free()) > _INLINE_CHOICE
         shortened, notes = await at_work(
             big,
             _choose_forms,
@@ -99,13 +101,12 @@ class Reformer:
             job,
             ageing,
         )
-        shortened = ageing.settled(shortened, old)
+        compacted, forms = await at_work(
+            past.many, self._settled, job, past, old, fresh, ageing.settled(shortened, old), decision
+        )
         job.watch.lap("choose")
-        compacted = decision.choice == "all" and self._compacts(job, past, old, shortened, decision)
-        if decision.choice == "all" and not compacted:
-            shortened = {i: form for i, form in shortened.items() if i not in old and decision.shortens_new}
         return Outcome(
-            {**old, **fresh, **shortened},
+            forms,
             replace(decision.plan, steps=(*decision.plan.steps, *notes)),
             past.chain.head if compacted else past.generation,
             scored,
@@ -122,6 +123,21 @@ class Reformer:
         fresh = _whole_forms(conversation, history.new, new)
         ageing = find_old_results(job.policy, conversation, old)
         return old, fresh, ageing, self._decide(job, past, old, new, ageing)
+
+    def _settled(
+        self,
+        job: Job,
+        past: Past,
+        old: Mapping[int, Form],
+        fresh: Mapping[int, Form],
+        shortened: dict[int, Form],
+        decision: Decision,
+    ) -> tuple[bool, dict[int, Form]]:
+        """Whether the conversation is compacted, and the forms of all messages."""
+        compacted = decision.choice == "all" and self._compacts(job, past, old, shortened, decision)
+        if decision.choice == "all" and not compacted:
+            shortened = {i: form for i, form in shortened.items() if i not in old and decision.shortens_new}
+        return compacted, _joined(old, fresh, shortened)
 
     def _compacts(
         self, job: Job, past: Past, old: Mapping[int, Form], shortened: Mapping[int, Form], decision: Decision
@@ -159,8 +175,11 @@ class Reformer:
             counts = self.counts.count_now([segment.text for segment in segments], job.counter)
             return Measured(tuple(segments), tuple(counts))
 
-        size = sum(len(slot.text) for index in indices for slot in conversation.messages[index].slots)
-        measured = await at_work(size > INLINE_CHARACTERS, split)
+        size = INLINE_CHARACTERS
+        if len(indices) <= MANY_MESSAGES:
+            size = sum(len(slot.text) for index in indices for slot in conversation.messages[index].slots)
+        measured = await at_work(size >= INLINE_CHARACTERS, split)
+        keep(measured.segments)
         job.watch.lap("split")
         return measured
 
@@ -207,7 +226,7 @@ class Reformer:
         )
 
     async def _score(self, job: Job, conversation: Conversation, measured: Measured) -> Scored:
-        texts = [segment.text for segment, _ in measured.free()]
+        texts = await at_work(len(measured.segments) > _INLINE_SEGMENTS, _free_texts, measured)
         deadline = self._deadline(job)
         expected = self.scores.expected_seconds(sum(map(len, texts)))
         if expected is not None and expected > _HOPELESS * deadline:
@@ -249,6 +268,7 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     judged = [Judged(*both, question) for both in zip(scored.scores, relevance, strict=True)]
     words = dict(zip(texts, judged, strict=True))
     chosen = choose(measured, words, target, job.policy, job.counter, ageing.messages)
+    keep(list(chosen.values()), judged)
     parts = measured.by_message()
     forms = {}
     for index in indices:
@@ -258,6 +278,23 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
         forms[index] = replace(form, free=0) if chosen else form
     reasons = Counter(shortened.note for shortened in chosen.values() if shortened.note)
     return forms, [f"stayed whole, {count} texts: {reason}" for reason, count in sorted(reasons.items())]
+
+
+def _free_texts(measured: Measured) -> list[str]:
+    return [segment.text for segment, _ in measured.free()]
+
+
+def _unshortened(new: Sequence[int], old: Mapping[int, Form], ageing: Ageing) -> tuple[int, ...]:
+    """The messages that a compaction looks at."""
+    return tuple(sorted({*new, *(i for i, form in old.items() if form.free), *ageing.messages}))
+
+
+def _joined(*forms: Mapping[int, Form]) -> dict[int, Form]:
+    """The forms of all messages; the later ones count."""
+    joined: dict[int, Form] = {}
+    for some in forms:
+        joined |= some
+    return joined
 
 
 def _whole_forms(conversation: Conversation, indices: Sequence[int], measured: Measured) -> dict[int, Form]:

@@ -17,12 +17,16 @@ from compressor import errors
 from compressor.engine.protocol import EngineHealth
 from compressor.errors import CompressorError, EngineStopped, InvalidText, Overloaded, ScoringFailed
 from compressor.shapes import ScoreTimings, WordScores
+from gateway.large_body import sendable
+from gateway.turns import on_thread
 
 # A process that is gone is noticed by the next call anyway; this bounds how long readiness stays wrong.
 _HEALTH_SECONDS = 1.0
 _CONNECT_SECONDS = 2.0
 # Calls in flight to one process. Beyond it they would only wait in its queue, out of reach of its own bound.
 _MAX_IN_FLIGHT = 512
+
+_PIECE = 256 * 1024  # characters that are encoded in one step
 
 
 class _NotItsAnswer(Exception):
@@ -85,10 +89,7 @@ class RemoteEngine:
 
     async def score(self, text: str) -> WordScores:
         """As the engine over there. Cancelling the call cancels it there."""
-        try:
-            body = text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidText(f"unpaired surrogate at character {error.start}") from None
+        body = await on_thread(_encoded, text) if len(text) > _PIECE else _encoded(text)
         answer, headers = await self._call("/v1/score", body)
         timings = ScoreTimings(
             float(headers.get("x-terse-wait-ms", 0)), float(headers.get("x-terse-encode-ms", 0))
@@ -175,7 +176,9 @@ class RemoteEngine:
         process.bytes_in_flight += len(body)
         try:
             session = _session(process)
-            async with session.post(process.base + path, data=body, headers=self._headers) as response:
+            async with session.post(
+                process.base + path, data=sendable(body), headers=self._headers
+            ) as response:
                 answer = await response.read()
                 if response.status == 200:
                     return answer, response.headers
@@ -211,6 +214,17 @@ class RemoteEngine:
             process.health = EngineHealth(
                 False, f"unreachable: {error or type(error).__name__}", device=process.health.device
             )
+
+
+def _encoded(text: str) -> bytes:
+    """The text as UTF-8. Raises InvalidText."""
+    pieces: list[bytes] = []
+    for start in range(0, len(text), _PIECE):
+        try:
+            pieces.append(text[start : start + _PIECE].encode())
+        except UnicodeEncodeError as error:
+            raise InvalidText(f"unpaired surrogate at character {start + error.start}") from None
+    return b"".join(pieces)
 
 
 def _parse(url: str) -> _Process:

@@ -6,21 +6,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, islice
+from typing import ParamSpec, TypeVar
 
 from compressor.engine.protocol import ScoringEngine
 from compressor.errors import CompressorError, DeadlineExceeded
-from compressor.shapes import WordScores
+from compressor.shapes import ScoreTimings, WordScores
 from compressor.text.units import question_units
 from gateway.compression.score_cache import ScoreCache, Scores, score_key
 from gateway.compression.text_memory import TextMemory
+from gateway.releasing import keep
 from gateway.shapes import CacheState
 from gateway.turns import on_thread
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # Naming so many texts takes a millisecond; more is work for a thread.
 _INLINE_TEXTS, _INLINE_CHARACTERS = 64, 500_000
+# Texts of one request on their way at once: enough for full batches. Of a request with more of them that is
+# too late, the rest is not scored in the background; a hundred thousand texts would keep others out for long.
+_IN_FLIGHT = 256
 _STARTED_AT_ONCE = 16  # then others get their turn: to start one takes a tenth of a millisecond
 
 
@@ -42,6 +50,42 @@ class _Flight:
     task: asyncio.Task[WordScores]
     waiters: int = 0
     keep: bool = False  # a request gave up at its deadline: the scores are for the cache
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What one request waits for: texts on their way, and what has come of the others."""
+
+    flights: dict[str, _Flight] = field(default_factory=dict)
+    results: dict[str, WordScores] = field(default_factory=dict)
+    failed: BaseException | None = None
+    landed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, key: str, flight: _Flight) -> None:
+        """Waits for one more."""
+        flight.waiters += 1
+        self.flights[key] = flight
+        flight.task.add_done_callback(lambda task: self._take(key, task))
+
+    async def until(self, most: int) -> None:
+        """Returns when at most so many are on their way. Raises what one of them failed with."""
+        while self.failed is None and len(self.flights) > most:
+            self.landed.clear()
+            await self.landed.wait()
+        if self.failed is not None:
+            raise self.failed
+
+    def _take(self, key: str, task: asyncio.Task[WordScores]) -> None:
+        flight = self.flights.pop(key, None)
+        if flight is None:
+            return  # nobody waits any more
+        flight.waiters -= 1
+        error = _error_of(task)
+        if error is None:
+            self.results[key] = task.result()
+        elif self.failed is None:
+            self.failed = error
+        self.landed.set()
 
 
 @dataclass(slots=True)
@@ -113,19 +157,20 @@ class ScoreSource:
 
         quick = len(texts) < _INLINE_TEXTS and self.memory.new_characters(texts) < _INLINE_CHARACTERS
         keys = named() if quick else await on_thread(named)
-        known = dict(zip(keys, await self.cache.get(keys), strict=True))
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+        cached = await self.cache.get(keys)
+        keep(keys, cached)
+        known, missing = await self._at_work(len(keys), _sorted_out, keys, cached, texts)
         if not missing:
-            return Scored([known[key] for key in keys], "hit")  # type: ignore[misc]  # none is missing
+            return Scored(cached, "hit")  # type: ignore[arg-type]  # none is missing
         fresh = await self._score(missing, deadline)
-        known |= {key: result.values for key, result in fresh.items()}
-        timings = [result.timings for result in fresh.values()]
-        return Scored(
-            [known[key] for key in keys],  # type: ignore[misc]  # all there now
-            "miss" if len(missing) == len(set(keys)) else "partial",
-            max(each.wait_ms for each in timings),
-            max(each.encode_ms for each in timings),
-        )
+        keep(missing, fresh)
+        return await self._at_work(len(keys), _scored, keys, known, fresh)
+
+    async def _at_work(self, texts: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The function's result; with many texts it is work for a thread."""
+        if texts > _INLINE_TEXTS:
+            return await on_thread(function, *args, **kwargs)
+        return function(*args, **kwargs)
 
     def expected_seconds(self, characters: int) -> float | None:
         """How long the engine would take for so much text, from what it has shown; None before it has."""
@@ -141,27 +186,30 @@ class ScoreSource:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _score(self, missing: dict[str, str], deadline: float) -> dict[str, WordScores]:
-        flights: dict[str, _Flight] = {}
+        waiting = _Waiting()
         late = False
         try:
-            for key, text in missing.items():
-                flights[key] = self._flight(key, text)
-                flights[key].waiters += 1
-                if len(flights) % _STARTED_AT_ONCE == 0:
+            ahead = iter(missing.items())
+            for number, (key, text) in enumerate(islice(ahead, _IN_FLIGHT), 1):
+                waiting.add(key, self._flight(key, text))
+                if number % _STARTED_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            tasks = {flight.task for flight in flights.values()}
-            done, pending = await asyncio.wait(
-                tasks, timeout=max(0.0, deadline), return_when=asyncio.FIRST_EXCEPTION
-            )
-            failed = next((error for task in done if (error := _error_of(task)) is not None), None)
-            if failed is not None:
-                raise failed
-            if pending:
-                late = True
-                raise DeadlineExceeded(f"{len(pending)} of {len(tasks)} texts were not scored in time")
-            return {key: flight.task.result() for key, flight in flights.items()}
+            async with asyncio.timeout(max(0.0, deadline)):
+                for key, text in ahead:
+                    await waiting.until(_IN_FLIGHT - 1)
+                    values = self.cache.peek(key)  # another request may have had it scored meanwhile
+                    if values is None:
+                        waiting.add(key, self._flight(key, text))
+                    else:
+                        waiting.results[key] = WordScores(values, self.engine.fingerprint, ScoreTimings(0, 0))
+                await waiting.until(0)
+            return waiting.results
+        except TimeoutError:
+            late = True
+            left = len(missing) - len(waiting.results)
+            raise DeadlineExceeded(f"{left} of {len(missing)} texts were not scored in time") from None
         finally:
-            self._leave(flights, late)
+            self._leave(waiting.flights, late)
 
     def _leave(self, flights: dict[str, _Flight], late: bool) -> None:
         """A text that nobody waits for any more is dropped, unless it was only too late."""
@@ -170,6 +218,7 @@ class ScoreSource:
             flight.keep = flight.keep or late
             if flight.waiters == 0 and not flight.keep and not flight.task.done():
                 flight.task.cancel()
+        flights.clear()
 
     def _flight(self, key: str, text: str) -> _Flight:
         flight = self._flights.get(key)
@@ -196,6 +245,27 @@ class ScoreSource:
         write = asyncio.create_task(self.cache.put({key: task.result().values}))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
+
+
+def _sorted_out(
+    keys: Sequence[str], cached: Sequence[Scores | None], texts: Sequence[str]
+) -> tuple[dict[str, Scores | None], dict[str, str]]:
+    """What is known under each key, and the texts of those of which nothing is."""
+    known = dict(zip(keys, cached, strict=True))
+    return known, {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+
+
+def _scored(keys: Sequence[str], known: dict[str, Scores | None], fresh: Mapping[str, WordScores]) -> Scored:
+    """All scores together. `fresh` has those that were missing."""
+    state: CacheState = "miss" if len(fresh) == len(known) else "partial"
+    known |= {key: result.values for key, result in fresh.items()}
+    timings = [result.timings for result in fresh.values()]
+    return Scored(
+        [known[key] for key in keys],  # type: ignore[misc]  # all there now
+        state,
+        max(each.wait_ms for each in timings),
+        max(each.encode_ms for each in timings),
+    )
 
 
 def _error_of(task: asyncio.Task[WordScores]) -> BaseException | None:

@@ -11,6 +11,7 @@ from gateway.chat.validation import find_damage
 from gateway.compression.job import Job, Outcome, Past, at_work
 from gateway.compression.planner import LEAST_CACHED_TOKENS, rates_of
 from gateway.compression.prefixes import Form, Head, PrefixStore
+from gateway.releasing import keep
 from gateway.shapes import CacheState, Compressed, Status
 
 # Instructions that providers put in front of a request with tools (346 tokens at Anthropic), and what stands
@@ -30,11 +31,11 @@ class Sender:
         """The body and its account, once the forms of new messages are stored (or another replica's were)."""
         body, outcome = await self._checked(job, past, outcome)
         job.watch.lap("rebuild")
-        before, after = await at_work(past.many, _totals, past, outcome)
+        (before, after), fixed = await at_work(past.many, _to_fix, past, outcome)
         head = Head(outcome.generation, past.history.turns, after, before, now)
-        fixed = outcome.forms if outcome.compacted else {i: outcome.forms[i] for i in _unfixed(past)}
         winners, head = await self.prefixes.fix(past.chain, outcome.generation, fixed, head)
-        if head.generation != outcome.generation or any(winners[i] != fixed[i] for i in fixed):
+        differ = await at_work(past.many, _differ, winners, fixed)
+        if head.generation != outcome.generation or differ:
             outcome = await self._winners(past, outcome, winners, head.generation)
             body, outcome = await self._checked(job, past, outcome)
         job.watch.lap("fix")
@@ -86,9 +87,21 @@ def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]
         if not changes:
             return job.request.body, ""
         body, read = rebuild(job.request, changes)
+        keep(body)
     except (ValueError, LookupError, TypeError):
         return job.request.body, "invalid-structure"
     return body, find_damage(job.request, body, changes, read, aged)
+
+
+def _to_fix(past: Past, outcome: Outcome) -> tuple[tuple[int, int], Mapping[int, Form]]:
+    """Tokens before and after, and the forms that are not in the store yet."""
+    fixed = outcome.forms if outcome.compacted else {i: outcome.forms[i] for i in _unfixed(past)}
+    keep(outcome.forms)
+    return _totals(past, outcome), fixed
+
+
+def _differ(winners: Mapping[int, Form], ours: Mapping[int, Form]) -> bool:
+    return any(winners[i] is not form and winners[i] != form for i, form in ours.items())
 
 
 def _unfixed(past: Past) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ from gateway.compression.text_memory import TextMemory
 from gateway.compression.token_counts import TokenCounts
 from gateway.config import ModelConfig
 from gateway.errors import Unavailable
+from gateway.releasing import keep
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Status, Usage
 from gateway.stores.base import Cache, Spent
 from policies import ClientWish, Match, Plan, draw_of, parse_wish, plan_budget
@@ -176,11 +177,15 @@ class Shortener:
     async def _look_back(self, job: Job) -> Past:
         mode = "audit" if job.policy.mode == "audit" else "on"
         space = f"{job.request.model}\0{job.request.surface}\0{mode}"
-        conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
-        large = len(conversation.messages) > MANY_MESSAGES or job.is_large(
-            slot.text for message in conversation.messages for slot in message.slots
+        many_parts = _has_many_parts(job.request.raw)
+        conversation = await at_work(many_parts, read_conversation, job.request)
+        large = (
+            many_parts
+            or len(conversation.messages) > MANY_MESSAGES
+            or job.is_large(slot.text for message in conversation.messages for slot in message.slots)
         )
         chain = await at_work(large, chain_of, conversation, job.salt, space, self._memory)
+        keep(conversation.messages, chain.links, chain.sizes)
         job.watch.lap("read")
         known = await self._prefixes.look_up(chain)
         job.watch.lap("look_up")
@@ -192,8 +197,9 @@ class Shortener:
 
         many = len(conversation.messages) > MANY_MESSAGES
         history = await at_work(many, sort_messages, conversation, chain, known, was_small)
-        fixed = await self._counts.count_many([_fixed_text(conversation)], job.counter)
-        tokens = fixed[0] + _MESSAGE_TOKENS * len(conversation.messages)
+        fixed = await at_work(large, _fixed_text, conversation)
+        fixed_tokens = (await self._counts.count_many([fixed], job.counter))[0]
+        tokens = fixed_tokens + _MESSAGE_TOKENS * len(conversation.messages)
         job.watch.lap("count")
         return Past(conversation, chain, known, history, tokens, large)
 
@@ -206,6 +212,7 @@ class Shortener:
             tokens = sum(counts)
         else:
             conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
+            keep(conversation.messages)
             texts = (slot.text for message in conversation.messages for slot in message.slots)
             quick = len(conversation.messages) <= MANY_MESSAGES and self._counts.quick(texts, job.counter)
             tokens = await at_work(not quick, self._count, conversation, None, job)

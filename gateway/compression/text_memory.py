@@ -20,6 +20,8 @@ LONG_CHARACTERS = 1024
 _KEPT_BYTES = 8 * 1024 * 1024  # a dozen conversations of 100,000 tokens, or a hundred of 10,000
 _SAMPLES = 64  # characters that a text is looked up by; then it is compared as a whole
 _SHORTENED = 4  # forms kept of one text: those of teams or policies that use it at the same time
+_PIECE = 256 * 1024  # characters encoded, or
+_SLICES = 20_000  # edges of slices put together, in one step: no longer one shuts all other threads out
 _ENTRY_BYTES = 1000  # of an entry besides its texts
 
 
@@ -80,17 +82,17 @@ class TextMemory:
     def shortened(self, text: str, bounds: Bounds) -> str:
         """The slices of the text within these bounds. Raises ValueError when these are none of the text's."""
         if len(text) < LONG_CHARACTERS:
-            return _slices(text, bounds)
+            return slices_of(text, bounds)
         name = _name_of(text)
         known = self._find(name, text)
         if known is None:
-            return _slices(text, bounds)
+            return slices_of(text, bounds)
         for kept, shortened in known.shortened:
             if kept is bounds:  # comparing thousands of numbers takes as long as slicing
                 return shortened
         others = [one for one in known.shortened if one[0] != bounds][-_SHORTENED + 1 :]
         equal = next((one[1] for one in known.shortened if one[0] == bounds), None)
-        shortened = _slices(text, bounds) if equal is None else equal
+        shortened = slices_of(text, bounds) if equal is None else equal
         with self._lock:
             if self._known.get(name) is known:
                 before = known.size
@@ -124,15 +126,29 @@ class TextMemory:
 
 def digest_of(text: str) -> bytes:
     """SHA-256 of the text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    if len(text) <= _PIECE:
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256()
+    for start in range(0, len(text), _PIECE):
+        digest.update(text[start : start + _PIECE].encode("utf-8", "surrogatepass"))
+    return digest.digest()
 
 
 def _name_of(text: str) -> tuple[int, str]:
     return len(text), text[:: len(text) // _SAMPLES + 1]
 
 
-def _slices(text: str, bounds: Sequence[int]) -> str:
-    if len(bounds) % 2 or list(bounds) != sorted(bounds) or (bounds and bounds[-1] > len(text)):
+def slices_of(text: str, bounds: Sequence[int]) -> str:
+    """The slices put together. Raises ValueError for bounds that are none of this text's."""
+    if len(bounds) % 2 or (bounds and bounds[-1] > len(text)):
         raise ValueError("the stored form is damaged")
-    pairs = zip(bounds[::2], bounds[1::2], strict=True)
-    return "".join([text[start:end] for start, end in pairs])
+    parts: list[str] = []
+    last = 0
+    for first in range(0, len(bounds), _SLICES):
+        some = bounds[first : first + _SLICES]
+        if list(some) != sorted(some) or some[0] < last:
+            raise ValueError("the stored form is damaged")
+        last = some[-1]
+        pairs = zip(some[::2], some[1::2], strict=True)
+        parts.append("".join([text[start:end] for start, end in pairs]))
+    return parts[0] if len(parts) == 1 else "".join(parts)

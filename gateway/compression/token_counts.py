@@ -14,6 +14,7 @@ from gateway.turns import on_thread
 # thread.
 INLINE_CHARACTERS = 4_000
 _INLINE_TEXTS = 500
+_AT_ONCE = 1000
 _MEMO_ENTRIES = 50_000  # some 200 bytes each
 _NOTHING = Remembered("", b"")
 
@@ -59,6 +60,13 @@ class TokenCounts:
 
     def count_now(self, texts: Sequence[str], counter: TokenCounter) -> list[int]:
         """The same at once, in this thread."""
+        if len(texts) <= _AT_ONCE:
+            return self._count(texts, counter)
+        # What is needed on the way to thousands of counts is not all let go of at the same moment.
+        slices = (texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE))
+        return [count for some in slices for count in self._count(some, counter)]
+
+    def _count(self, texts: Sequence[str], counter: TokenCounter) -> list[int]:
         counts: list[int | None] = []
         unknown: list[tuple[int, _Key, Remembered]] = []
         for text in texts:

@@ -8,10 +8,12 @@ from functools import partial
 
 import aiohttp
 
+from gateway.chat.large_json import LARGE_BYTES
 from gateway.chat.request import rename_model
 from gateway.config import Config, ModelConfig, UpstreamConfig
 from gateway.errors import NotFound
 from gateway.shapes import ParsedRequest, Usage
+from gateway.turns import on_thread
 from gateway.upstream.base import Upstream, UpstreamCall, UpstreamReply
 from gateway.upstream.headers import to_upstream
 from gateway.upstream.litellm_bridge import LitellmUpstream
@@ -81,7 +83,12 @@ class Directory:
     async def send(self, outgoing: Outgoing, model: ModelConfig) -> Sent:
         """The first good reply of the model and its fallbacks; else the last failure, given or raised."""
         models = [model, *(self.find(name) for name in model.fallbacks)]
-        targets = [self._target(outgoing, one) for one in models]
+        # Looking for the name in a large body is work for a thread.
+        large = len(outgoing.body) >= LARGE_BYTES and any(map(partial(_is_renamed, outgoing.request), models))
+        targets = [
+            await on_thread(self._target, outgoing, one) if large else self._target(outgoing, one)
+            for one in models
+        ]
         attempted = await attempt_all(targets)
         answered = models[attempted.target]
         return Sent(attempted.reply, answered, answered.upstream, attempted.attempts)
@@ -90,7 +97,7 @@ class Directory:
         request = outgoing.request
         named = model.model or model.name
         body, headers = outgoing.body, outgoing.headers
-        if named != request.model:
+        if _is_renamed(request, model):
             body = rename_model(body, named)
         if body is request.body and outgoing.wire is not None:
             body = outgoing.wire
@@ -114,6 +121,10 @@ class Directory:
         for surfaces in self._upstreams.values():
             for upstream in surfaces.values():
                 await upstream.close()
+
+
+def _is_renamed(request: ParsedRequest, model: ModelConfig) -> bool:
+    return (model.model or model.name) != request.model
 
 
 def _open(config: UpstreamConfig, session: aiohttp.ClientSession) -> Mapping[str, Upstream]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import urllib.request
 from collections.abc import AsyncIterator
 
@@ -11,12 +10,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.config import UpstreamConfig
+from gateway.large_body import sendable
 from gateway.upstream.base import UpstreamCall, UpstreamReply
 from gateway.upstream.error_map import CLIENT_ERRORS, map_error
 from gateway.upstream.headers import from_upstream
 
-# aiohttp warns above this that one write blocks the loop; such bodies go out in pieces.
-_ONE_WRITE_BYTES = 1 << 20
 # Providers close idle connections after 60 s and more; a younger one is almost never stale.
 _IDLE_SECONDS = 45.0
 _ANTHROPIC_VERSION = "2023-06-01"
@@ -51,11 +49,10 @@ class PassthroughUpstream:
 
     async def send(self, call: UpstreamCall) -> UpstreamReply:
         """One POST; returns once the reply's headers are there."""
-        data = call.body if len(call.body) <= _ONE_WRITE_BYTES else io.BytesIO(call.body)
         try:
             response = await self._session.post(
                 self._url(call.path),
-                data=data,
+                data=sendable(call.body),
                 headers=self._headers(call),
                 timeout=self._timeout,
                 allow_redirects=False,

@@ -197,3 +197,16 @@ def test_a_teams_key_never_goes_on(upstream: FakeUpstream) -> None:
         reply = client.post("/v1/chat/completions", json=chat_bodies.chat())
     assert reply.status_code == 401
     assert upstream.seen == []
+
+
+@pytest.mark.parametrize("size", [2**18, 2**18 + 1, 3_000_000])
+def test_a_large_body_arrives_to_the_byte(off: LiveGateway, upstream: FakeUpstream, size: int) -> None:
+    text = ("Wörter, die lang sind, und 🙂 " * (size // 20))[:size]
+    for model, sent_on in (("any", "any"), ("renamed", "gpt-4o-mini-2024")):
+        raw = {"messages": [{"role": "user", "content": text}], "model": model, "n": 1.0}
+        sent = orjson.dumps(raw)
+        with off.client() as client:
+            reply = client.post("/v1/chat/completions", content=sent)
+        assert reply.status_code == 200
+        assert upstream.seen[-1].body == sent.replace(b'"%b"' % model.encode(), b'"%b"' % sent_on.encode())
+        assert upstream.seen[-1].headers["content-length"] == str(len(upstream.seen[-1].body))

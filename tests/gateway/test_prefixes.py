@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.chat.conversation import read_conversation
+from gateway.compression import prefixes
 from gateway.compression.history import sort_messages
 from gateway.compression.prefixes import (
     Chain,
@@ -205,3 +206,24 @@ def test_what_is_known_of_messages() -> None:
     form = Form(1, 1)
     edited = history(raw, (form, form, None, None, None))
     assert (sorted(edited.forms), edited.unseen, edited.new) == ([0, 1], (), (2, 3, 4))
+
+
+def test_a_form_with_very_many_slices_is_written_in_pieces_and_reads_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    form = Form(9, 5, 0, ((0, 5000, tuple(range(1001))), (2, 10, (0, 3)), (3, 4, ())), aged=True)
+    whole = form.encode()
+    monkeypatch.setattr(prefixes, "_LONG_BOUNDS", 100)
+    assert form.is_long
+    assert form.encode() == whole
+    assert decode_form(whole) == form
+
+
+async def test_long_forms_are_fixed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefixes, "_LONG_BOUNDS", 2)
+    store, names = MemoryCache(), chain(conversation(TURNS))
+    ours, theirs = (Form(9, after, 0, ((0, 50, (0, after, 20, 30)),)) for after in (5, 6))
+    for form in (ours, theirs):
+        winners, _ = await PrefixStore(store).fix(names, "", {0: form, 1: form}, Head("", 1, 1, 1, 1.0))
+        assert winners == {0: ours, 1: ours}
+    assert (await PrefixStore(store).look_up(names)).forms[:2] == (ours, ours)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.chat import rebuild as rebuilding
 from gateway.chat.rebuild import rebuild_body, replaced, string_at
 from gateway.chat.request import parse_request
 from gateway.shapes import ParsedRequest
@@ -111,3 +112,29 @@ def test_any_text_any_layout(
     wanted = replaced(raw, changes) if changes else raw
     rebuilt = rebuild_body(request_of(body), changes)
     assert orjson.loads(rebuilt) == wanted
+
+
+@given(
+    st.lists(st.text(max_size=40), min_size=1, max_size=8, unique=True), st.text(min_size=1), st.booleans()
+)
+def test_long_texts_and_lists_are_written_and_compared_in_pieces(
+    texts: list[str], new: str, ascii_only: bool
+) -> None:
+    raw = {"model": "m", "messages": [{"role": "user", "content": text} for text in texts]}
+    request = request_of(json.dumps(raw, ensure_ascii=ascii_only).encode())
+    changes = {("messages", n, "content"): new for n in range(0, len(texts), 2)}
+    whole = rebuild_body(request, changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuilding, "_PIECE", 3)
+        patch.setattr(rebuilding, "_STEP", 2)
+        assert rebuild_body(request, changes) == whole
+    assert orjson.loads(whole) == replaced(request.raw, changes)
+
+
+@given(st.lists(st.integers(0, 1), max_size=6), st.lists(st.integers(0, 1), max_size=6))
+def test_comparing_in_steps_is_comparing(one: list[int], other: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuilding, "_STEP", 2)
+        assert rebuilding._equal({"a": one}, {"a": other}) is (one == other)
+        assert not rebuilding._equal({"a": one}, {"b": one})
+        assert not rebuilding._equal({"a": one}, one)

@@ -23,6 +23,7 @@ from compressor.engine.fake import FakeEngine
 from compressor.errors import DeadlineExceeded, EngineStopped, InvalidText, Overloaded, ScoringFailed
 from compressor.shapes import WordScores
 from compressor.startup import open_engine
+from gateway.compression import remote_engine
 from gateway.compression.compressor_server import create_compressor_app
 from gateway.compression.remote_engine import RemoteEngine
 from tests.support.live_server import free_port, live_server
@@ -282,3 +283,14 @@ def test_the_command_refuses_what_it_cannot_load(tmp_path: Path) -> None:
     assert result.returncode == 1 and "not a token classifier" in result.stderr
     result = subprocess.run(run[:3], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
+
+
+async def test_long_texts_are_sent_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "ein langer Text, в котором 🙂 " * 20_000
+    whole = await FakeEngine().score(text)
+    monkeypatch.setattr(remote_engine, "_PIECE", 1000)
+    with live_server(create_compressor_app(FakeEngine())) as url:
+        async with remote(url) as engine:
+            assert np.array_equal((await engine.score(text)).values, whole.values)
+            with pytest.raises(InvalidText, match="at character 2500"):
+                await engine.score("a" * 2500 + "\ud800" + "b" * 2500)

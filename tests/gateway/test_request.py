@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.chat import request as requests
 from gateway.chat.request import parse_request, read_object, rename_model
 from gateway.errors import BadRequest
 
@@ -86,3 +87,23 @@ def test_messages_are_checked(surface: Any, messages: Any, param: str) -> None:
     with pytest.raises(BadRequest) as refused:
         parse_request(surface, "/", orjson.dumps({"model": "m", "messages": messages}))
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize("key", ["model", "m\\u006fdel"])
+@given(
+    before=st.dictionaries(st.text(max_size=8), st.text(max_size=20) | st.lists(st.text()), max_size=4),
+    after=st.dictionaries(st.text(max_size=8), st.dictionaries(st.text(), st.text(), max_size=2), max_size=4),
+)
+def test_a_large_body_gets_its_new_name_as_a_small_one_does(
+    key: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    body = b'{%b"%b" : "old", "inner": {"model": "old"}%b}' % (
+        b"".join(orjson.dumps({k: v})[1:-1] + b", " for k, v in before.items()),
+        key.encode(),
+        b"".join(b", " + orjson.dumps({k: v})[1:-1] for k, v in after.items()),
+    )
+    small = rename_model(body, "new")
+    assert orjson.loads(small)["model"] == ("new" if "model" not in after else orjson.loads(small)["model"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests, "LARGE_BYTES", 1)
+        assert rename_model(body, "new") == small

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import numpy as np
 import pytest
 
 from compressor.engine.fake import FakeEngine
 from compressor.errors import DeadlineExceeded, Overloaded
+from compressor.shapes import WordScores
 from gateway.compression.score_cache import ScoreCache, team_salt
 from gateway.compression.scoring import ScoreSource
 from gateway.compression.token_counts import TokenCounts
@@ -114,3 +117,63 @@ async def test_scores_of_a_fleet_that_changes_its_model_are_used_and_not_cached(
         "the new model's scores under the old key"
     )
     assert (await scores.scores_of([TEXT], SALT, 5)).cache == "hit"
+
+
+class CountingEngine(FakeEngine):
+    """Knows how many texts were with it at once."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.here = self.most = 0
+
+    async def score(self, text: str) -> WordScores:
+        self.here += 1
+        self.most = max(self.most, self.here)
+        try:
+            return await super().score(text)
+        finally:
+            self.here -= 1
+
+
+MANY = [f"text number {n}" for n in range(1000)]
+
+
+async def test_thousands_of_texts_are_not_all_with_the_engine_at_once() -> None:
+    engine = CountingEngine(delay=0.05)
+    scored = await source(engine).scores_of(MANY, SALT, 30)
+    assert (scored.cache, len(scored.scores), engine.most) == ("miss", 1000, 256)
+    assert sorted(engine.scored) == sorted(MANY)
+    again = await source(FakeEngine()).scores_of(MANY, SALT, 30)
+    assert all(map(np.array_equal, scored.scores, again.scores))
+
+
+async def test_of_too_many_texts_those_that_were_begun_are_scored_in_the_background() -> None:
+    engine = CountingEngine(delay=0.05)
+    scores = source(engine)
+    with pytest.raises(DeadlineExceeded, match="1000 of 1000"):
+        await scores.scores_of(MANY, SALT, 0.0)
+    await asyncio.sleep(0.3)
+    assert sorted(engine.scored) == sorted(MANY[:256])
+    assert (await scores.scores_of(MANY[:256], SALT, 0.0)).cache == "hit"
+
+
+async def test_the_first_failure_of_thousands_ends_them_all() -> None:
+    engine = CountingEngine(delay=0.01, error=Overloaded("full"))
+    with pytest.raises(Overloaded):
+        await source(engine).scores_of(MANY, SALT, 30)
+    await asyncio.sleep(0)
+    assert engine.here == 0
+    assert engine.most == 256
+
+
+async def test_two_requests_with_the_same_thousand_texts_have_each_scored_once() -> None:
+    engine = CountingEngine(delay=0.001)
+    scores = source(engine)
+    first = asyncio.create_task(scores.scores_of(MANY, SALT, 30))
+    second = asyncio.create_task(scores.scores_of(MANY[::-1], SALT, 30))
+    left = asyncio.create_task(scores.scores_of(MANY[::2], SALT, 30))
+    await asyncio.sleep(0.05)
+    left.cancel()
+    assert len((await first).scores) == len((await second).scores) == 1000
+    assert len(engine.scored) <= 1000 + 256  # what one dropped as the other came to it
+    assert not scores._flights

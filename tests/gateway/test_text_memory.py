@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory, digest_of
+from gateway.compression import text_memory
+from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory, digest_of, slices_of
 
 LONG = "The meeting of the board was moved to Friday. " * 60
 
@@ -82,3 +83,22 @@ def test_remembered_or_not_the_slices_are_the_same(piece: str, cuts: list[int]) 
     memory.of(text)
     assert memory.shortened(text, bounds) == expected
     assert memory.shortened(text, tuple(bounds)) == expected
+
+
+@given(text=st.text(max_size=80), cuts=st.lists(st.integers(0, 80)), edges=st.integers(1, 4))
+def test_slices_are_put_together_in_pieces(text: str, cuts: list[int], edges: int) -> None:
+    bounds = bounds_of([min(cut, len(text)) for cut in cuts])
+    pairs = zip(bounds[::2], bounds[1::2], strict=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_memory, "_SLICES", 2 * edges)
+        assert slices_of(text, bounds) == "".join(text[start:end] for start, end in pairs)
+        if len(set(bounds)) > 1:
+            with pytest.raises(ValueError, match="damaged"):
+                slices_of(text, bounds[::-1])
+
+
+@given(st.text(max_size=80) | st.just("\ud800 lone"))
+def test_long_texts_are_hashed_in_pieces(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_memory, "_PIECE", 3)
+        assert digest_of(text) == hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,110 @@
+"""What a large request leaves behind, let go of in small portions on a thread.
+
+A hundred thousand objects that die together hold Python's lock for tens of milliseconds, in which the event
+loop stands still; so does a full collection of cycles that comes upon them while they live.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_PORTION = 500  # objects: a tenth of a millisecond or two
+_LARGE_TEXT = 1024 * 1024  # characters or bytes: giving so much memory back takes as long
+# By then the request's own frames are gone, so that nothing but the portions holds these objects.
+_AFTER_SECONDS = 0.05
+_PAUSE_SECONDS = 0.0002
+_LONGEST_SECONDS = 60  # where large requests never end, full collections come back all the same
+_NEVER = 1_000_000  # rounds of the younger generations before a full collection
+
+_portions: ContextVar[list[list[Any]] | None] = ContextVar("portions", default=None)
+
+
+class _Collections:
+    """Puts full collections off while large requests run. Young objects are still looked at."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._since = 0.0
+        self._usual = gc.get_threshold()
+        self._lock = threading.Lock()
+
+    def put_off(self) -> None:
+        with self._lock:
+            if not self._running:
+                self._since, self._usual = time.monotonic(), gc.get_threshold()
+                gc.set_threshold(*self._usual[:2], _NEVER)
+            self._running += 1
+
+    def resume(self) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running or time.monotonic() - self._since > _LONGEST_SECONDS:
+                gc.set_threshold(*self._usual)
+
+
+_collections = _Collections()
+
+
+@contextmanager
+def large_request() -> Iterator[None]:
+    """Around a request whose body is large: what `keep` is told of is released some time after it."""
+    portions: list[list[Any]] = []
+    token = _portions.set(portions)
+    _collections.put_off()
+    try:
+        yield
+    finally:
+        _portions.reset(token)
+        threading.Thread(target=_release, args=(portions,), name="terse-release", daemon=True).start()
+
+
+def keep(*values: Any) -> None:
+    """Holds the elements of long sequences and mappings, and long texts, until the large request is over.
+
+    Does nothing outside of one. The elements must not be changed any more in number.
+    """
+    portions = _portions.get()
+    if portions is None:
+        return
+    for value in values:
+        if isinstance(value, str | bytes):
+            portions += [[value]] if _is_large(value) else []
+        elif len(value) > _PORTION:
+            elements = list(value.values()) if isinstance(value, Mapping) else value
+            portions += [list(elements[start : start + _PORTION]) for start in range(0, len(value), _PORTION)]
+
+
+def keep_json(value: Any) -> None:
+    """Holds the elements of the long lists and the long texts of a JSON document."""
+    if _portions.get() is None:
+        return
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, str):
+            keep(node)
+        else:
+            keep(node)
+            inner = node.values() if isinstance(node, dict) else node
+            waiting += [each for each in inner if isinstance(each, dict | list) or _is_large(each)]
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(value, str | bytes) and len(value) >= _LARGE_TEXT
+
+
+def _release(portions: list[list[Any]]) -> None:
+    never = threading.Event()
+    never.wait(_AFTER_SECONDS)
+    try:
+        for portion in reversed(portions):
+            portion.clear()
+            never.wait(_PAUSE_SECONDS)
+    finally:
+        _collections.resume()

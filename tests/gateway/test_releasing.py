@@ -1,0 +1,82 @@
+"""Large requests let go of their objects in portions, and put full collections off meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gateway import releasing
+from gateway.releasing import keep, keep_json, large_request
+from tests.support.waiting import until
+
+
+class Thing:
+    """Something whose end can be seen."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> None:
+    until(lambda: releasing._collections._running == 0)
+
+
+def test_what_is_kept_lives_until_the_request_is_over_and_not_for_long_after() -> None:
+    things = [Thing() for _ in range(3 * 500 + 1)]
+    seen = [weakref.ref(thing) for thing in things]
+    with large_request():
+        keep(things, {n: thing for n, thing in enumerate(things)})
+        things = []
+        assert all(one() is not None for one in seen)
+    until(lambda: not any(one() is not None for one in seen))
+
+
+def test_only_the_inside_of_large_requests_is_kept() -> None:
+    things = [Thing() for _ in range(501)]
+    seen = weakref.ref(things[0])
+    keep(things)
+    keep_json(things)
+    things = []
+    assert seen() is None
+
+
+def test_few_elements_and_short_texts_are_not_worth_it() -> None:
+    with large_request():
+        keep([Thing()] * 500, "a" * 1000, {1: 2})
+        assert releasing._portions.get() == []
+        keep("a" * 1024 * 1024, [1] * 501)
+        assert [len(portion) for portion in releasing._portions.get() or []] == [1, 500, 1]
+
+
+def test_the_long_lists_of_a_document_are_found_wherever_they_are() -> None:
+    parts = [{"type": "text", "text": str(n)} for n in range(501)]
+    document = {"messages": [{"content": parts}] * 2, "input": "a" * (1024 * 1024), "tools": [1] * 499}
+    with large_request():
+        keep_json(document)
+        assert sum(map(len, releasing._portions.get() or [])) == 2 * 501 + 1
+
+
+def test_full_collections_come_back() -> None:
+    usual = gc.get_threshold()
+    with large_request():
+        assert gc.get_threshold() == (*usual[:2], releasing._NEVER)
+        with large_request():
+            pass
+        assert gc.get_threshold()[2] == releasing._NEVER
+    until(lambda: gc.get_threshold() == usual)
+
+
+def test_full_collections_come_back_where_large_requests_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = gc.get_threshold()
+    monkeypatch.setattr(releasing, "_LONGEST_SECONDS", 0)
+    with large_request():
+        with large_request():
+            pass
+        until(lambda: gc.get_threshold() == usual)
+
+
+def test_requests_of_other_threads_are_others() -> None:
+    with large_request(), ThreadPoolExecutor(1) as threads:
+        threads.submit(keep, [1] * 1000).result()
+        assert releasing._portions.get() == []
