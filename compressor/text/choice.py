@@ -86,10 +86,15 @@ def shorten_passages(
             continue
         doubtful = _validate(job.prepared, result)
         if not doubtful:
+            while prepared:  # step by step: thousands at once would hold Python's lock for long
+                del prepared[-_LET_GO:]
             return result
         for index, reason in doubtful.items():
             job.notes[index] = reason
             job.prepared[index] = job.prepared[index].as_whole()
+
+
+_LET_GO = 100  # prepared texts
 
 
 @dataclass(frozen=True, slots=True)

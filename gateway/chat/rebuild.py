@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -98,6 +98,7 @@ def _as_go(text: str) -> bytes:
     return escaped.replace("\u2029", "\\u2029").encode()
 
 
+_FEW = 8  # texts of one length, which are not worth hashing
 _STEP = 500  # elements compared, and
 _PIECE = 256 * 1024  # characters written in one step
 
@@ -119,11 +120,7 @@ def _splice(request: ParsedRequest, changes: Mapping[Path, str]) -> bytes | None
     All strings equal to a changed one are looked for in document order, so that the second of two equal
     strings is never taken for the first. What comes out is still to be compared with what is wanted.
     """
-    old: dict[int, list[str]] = {}  # by length: most strings are told apart by it, and none has to be hashed
-    for path in changes:
-        text = string_at(request.raw, path)
-        if text not in old.setdefault(len(text), []):
-            old[len(text)].append(text)
+    old = _by_length(string_at(request.raw, path) for path in changes)
     body, pieces, position = request.body, [], 0
     written = 0
     for path, text in _strings(request.raw, ()):
@@ -144,6 +141,14 @@ def _splice(request: ParsedRequest, changes: Mapping[Path, str]) -> bytes | None
             pieces += [body[written:found], _written(changes[path], write)]
             written = position
     return b"".join([*pieces, body[written:]])
+
+
+def _by_length(texts: Iterable[str]) -> dict[int, Collection[str]]:
+    """The texts by length: most are told apart by it, so that few are compared or hashed."""
+    found: dict[int, list[str]] = {}
+    for text in texts:
+        found.setdefault(len(text), []).append(text)
+    return {length: set(same) if len(same) > _FEW else same for length, same in found.items()}
 
 
 def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -24,6 +24,7 @@ _LEAST_SAVED = 0.02
 
 OMITTED = "omitted"  # `protected` of a segment that is left out as a whole
 _PORTION = 20_000  # numbers
+_FEW = 32  # spans that arrays are slower for
 _NOTE_TOKENS = 12  # of conversation.LEFT_OUT
 
 Parts = list[tuple[Segment, int]]  # segments of one message, each with its tokens
@@ -203,9 +204,10 @@ def _bounds(
             saved += tokens
             continue
         shortened = chosen.get((segment.path, segment.start))
-        kept = Spans(np.asarray([[0, len(segment.text)]])) if shortened is None else shortened.kept
+        kept: Sequence[Span] = (Span(0, len(segment.text)),)
         if shortened is not None:
             saved += tokens - shortened.tokens_after
+            kept = shortened.kept
         for edges in _edges(kept, segment.start):
             if slices and slices[-1] == edges[0]:
                 del slices[-1], edges[0]
@@ -217,10 +219,11 @@ def _edges(kept: Sequence[Span], offset: int) -> Iterator[list[int]]:
     """Start, end, start, end, ... of the spans, those that touch as one; in portions, as making so many
     numbers in one step shuts all other threads out.
     """
-    places = (
-        kept.places if isinstance(kept, Spans) else np.asarray([(s.start, s.end) for s in kept], np.int64)
-    )
-    places = places.reshape(-1, 2)
+    if len(kept) < _FEW:
+        yield from ([s.start + offset, s.end + offset] for s in kept if s.end > s.start)
+        return
+    flat = kept.places if isinstance(kept, Spans) else [(s.start, s.end) for s in kept]
+    places = np.asarray(flat, np.int64).reshape(-1, 2)
     places = places[places[:, 1] > places[:, 0]] + offset
     apart = places[1:, 0] != places[:-1, 1]
     first, last = np.append(True, apart), np.append(apart, True)
