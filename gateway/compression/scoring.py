@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from compressor.engine.protocol import ScoringEngine
 from compressor.errors import CompressorError, DeadlineExceeded
@@ -26,9 +26,10 @@ T = TypeVar("T")
 
 # Naming so many texts takes a millisecond; more is work for a thread.
 _INLINE_TEXTS, _INLINE_CHARACTERS = 64, 500_000
-# Texts of one request on their way at once: enough for full batches. Of a request with more of them that is
-# too late, the rest is not scored in the background; a hundred thousand texts would keep others out for long.
-_IN_FLIGHT = 256
+# Texts of one request on their way at once: enough for full batches, and few enough to hear of them all at
+# once. Of a request that is too late no more than the first so many are scored in the background: a hundred
+# thousand texts would keep others out for long.
+_IN_FLIGHT, _IN_BACKGROUND = 64, 256
 _STARTED_AT_ONCE = 4  # then others get their turn: to ask another process takes half a millisecond
 
 
@@ -112,7 +113,7 @@ class ScoreSource:
     memory: TextMemory = field(default_factory=TextMemory)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _speed: _Speed = field(default_factory=_Speed)
-    _writes: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def scores_of(
         self, texts: Sequence[str], salt: bytes, deadline: float, question: str = ""
@@ -180,7 +181,7 @@ class ScoreSource:
 
     async def close(self) -> None:
         """Drops what is still being scored."""
-        tasks = [flight.task for flight in self._flights.values()] + list(self._writes)
+        tasks = [flight.task for flight in self._flights.values()] + list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -188,28 +189,50 @@ class ScoreSource:
     async def _score(self, missing: dict[str, str], deadline: float) -> dict[str, WordScores]:
         waiting = _Waiting()
         late = False
+        ahead = iter(missing.items())
         try:
-            ahead = iter(missing.items())
             for number, (key, text) in enumerate(islice(ahead, _IN_FLIGHT), 1):
                 waiting.add(key, self._flight(key, text))
                 if number % _STARTED_AT_ONCE == 0:
                     await asyncio.sleep(0)
             async with asyncio.timeout(max(0.0, deadline)):
-                for key, text in ahead:
-                    await waiting.until(_IN_FLIGHT - 1)
-                    values = self.cache.peek(key)  # another request may have had it scored meanwhile
-                    if values is None:
-                        waiting.add(key, self._flight(key, text))
-                    else:
-                        waiting.results[key] = WordScores(values, self.engine.fingerprint, ScoreTimings(0, 0))
-                await waiting.until(0)
+                await self._go_on(waiting, ahead)
             return waiting.results
         except TimeoutError:
             late = True
             left = len(missing) - len(waiting.results)
+            begun = waiting.flights.keys() | waiting.results.keys()
+            if rest := [one for one in islice(missing.items(), _IN_BACKGROUND) if one[0] not in begun]:
+                self._in_background(self._score_later(rest))
             raise DeadlineExceeded(f"{left} of {len(missing)} texts were not scored in time") from None
         finally:
             self._leave(waiting.flights, late)
+
+    async def _go_on(self, waiting: _Waiting, ahead: Iterable[tuple[str, str]]) -> None:
+        """Returns when all texts are scored, `_IN_FLIGHT` at a time."""
+        for key, text in ahead:
+            await waiting.until(_IN_FLIGHT - 1)
+            values = self.cache.peek(key)  # another request may have had it scored meanwhile
+            if values is None:
+                waiting.add(key, self._flight(key, text))
+            else:
+                waiting.results[key] = WordScores(values, self.engine.fingerprint, ScoreTimings(0, 0))
+        await waiting.until(0)
+
+    async def _score_later(self, texts: Sequence[tuple[str, str]]) -> None:
+        """For the cache; trouble ends it."""
+        waiting = _Waiting()
+        try:
+            await self._go_on(waiting, texts)
+        except CompressorError:
+            pass  # whoever needs these texts will hear of it
+        finally:
+            self._leave(waiting.flights, late=False)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _leave(self, flights: dict[str, _Flight], late: bool) -> None:
         """A text that nobody waits for any more is dropped, unless it was only too late."""
@@ -242,9 +265,7 @@ class ScoreSource:
             return  # who waited got the error; who did not, needs none
         if task.result().fingerprint != asked_of:
             return  # a fleet that changes its model: another encoder answered than the key names
-        write = asyncio.create_task(self.cache.put({key: task.result().values}))
-        self._writes.add(write)
-        write.add_done_callback(self._writes.discard)
+        self._in_background(self.cache.put({key: task.result().values}))
 
 
 def _sorted_out(
