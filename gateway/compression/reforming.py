@@ -78,7 +78,7 @@ class Reformer:
             indices = await at_work(past.many, _unshortened, history.new, old, ageing)
             measured = await self._measure(job, past.conversation, indices)
             if job.policy.old_results is not None and not job.policy.old_results.keep:
-                measured = without_old(measured, ageing.messages)
+                measured = await at_work(past.many, without_old, measured, ageing.messages)
         else:
             ageing = Ageing()
         try:
@@ -102,7 +102,7 @@ class Reformer:
             ageing,
         )
         compacted, forms = await at_work(
-            past.many, self._settled, job, past, old, fresh, ageing.settled(shortened, old), decision
+            past.many, self._settled, job, past, old, fresh, ageing, shortened, decision
         )
         job.watch.lap("choose")
         return Outcome(
@@ -130,10 +130,12 @@ class Reformer:
         past: Past,
         old: Mapping[int, Form],
         fresh: Mapping[int, Form],
+        ageing: Ageing,
         shortened: dict[int, Form],
         decision: Decision,
     ) -> tuple[bool, dict[int, Form]]:
         """Whether the conversation is compacted, and the forms of all messages."""
+        shortened = ageing.settled(shortened, old)
         compacted = decision.choice == "all" and self._compacts(job, past, old, shortened, decision)
         if decision.choice == "all" and not compacted:
             shortened = {i: form for i, form in shortened.items() if i not in old and decision.shortens_new}
