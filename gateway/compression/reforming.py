@@ -124,7 +124,7 @@ class Reformer:
         ageing = find_old_results(job.policy, conversation, old)
         return old, fresh, ageing, self._decide(job, past, old, new, ageing)
 
-    def _settled(
+    def _settled(  # noqa: PLR0913 - all that counts here
         self,
         job: Job,
         past: Past,
