@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from compressor.errors import ModelLoadFailed
+from compressor.evaluation.loading import in_halves, load_causal
 
 BATCH_TOKENS = 16_384  # padded tokens in one forward pass; 1.5B parameters in bf16 then need about 10 GB
-LOGIT_ROWS = 4_096  # rows of the vocabulary-wide logits that exist at once (1.2 GB at 151k entries in bf16)
+LOGIT_ROWS = 2_048  # rows of the vocabulary-wide logits that exist at once (0.6 GB at 151k entries in bf16)
 Surprisals = npt.NDArray[np.float32]
 
 
@@ -35,13 +35,8 @@ class CausalModel:
     @classmethod
     def open(cls, folder: str | Path, device: str = "cpu") -> CausalModel:
         """bf16 on a GPU, fp32 on a CPU. Raises ModelLoadFailed."""
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelLoadFailed(f"{folder}: no causal language model: {error}") from error
-        return cls(model.to(device).eval(), tokenizer, device)
+        model, tokenizer = load_causal(str(folder), device)
+        return cls(model, tokenizer, device)
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens."""
@@ -79,7 +74,8 @@ class CausalModel:
         while at < len(order):
             width = len(windows[order[at]]) + 1
             group = order[at : at + max(1, BATCH_TOKENS // width)]
-            for index, losses in zip(group, self._score_batch([windows[i] for i in group]), strict=True):
+            scored = in_halves([windows[i] for i in group], self._score_batch)
+            for index, losses in zip(group, scored, strict=True):
                 answer[index] = losses
             at += len(group)
         return answer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compressor.errors import InvalidOption
 from compressor.evaluation.datasets import (
@@ -15,13 +16,18 @@ from compressor.evaluation.datasets import (
     read_prompts,
     sample_items,
 )
-from compressor.evaluation.readers import Reader, ReaderOptions, open_reader
+from compressor.evaluation.readers import ReaderOptions, open_reader
 from compressor.evaluation.report import ReportHead, render
 from compressor.evaluation.rows import AnswerRow, ShortRow, read_answer_rows, read_short_rows
-from compressor.evaluation.run import Answering, Progress, RunOptions, shorten_all
+from compressor.evaluation.run import Answering, Progress, RunOptions, check_options, shorten_all
 from compressor.evaluation.specs import Setup, parse_spec
 from compressor.evaluation.summary import differences, summarise
 from compressor.text.tokens import counter_for
+
+if TYPE_CHECKING:
+    from compressor.evaluation.metrics.similarity import EncoderSimilarity
+
+Finished = Callable[[str, Sequence[ShortRow], Sequence[AnswerRow]], None]  # method, its texts, its answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +56,53 @@ class EvaluateOptions:
     plots: bool = True
     measured_on: str = ""  # machine and versions of rows that were made elsewhere
     remember: bool = False  # score each text once for all rates and methods; times then mean nothing
+    similarity: str = ""  # encoder that compares summaries with their references, as BERTScore does
+    report: bool = True  # else only rows are written, and OUT is what comes back
 
 
-def evaluate(options: EvaluateOptions, progress: Progress) -> Path:
-    """Runs or resumes an evaluation; returns the report's path. Raises CompressorError."""
+def evaluate(options: EvaluateOptions, progress: Progress, finished: Finished | None = None) -> Path:
+    """Runs or resumes an evaluation; returns the report's path. Raises CompressorError.
+
+    `finished` is told each method's rows as soon as it is through.
+    """
+    finished = finished or ignore
     datasets = load_datasets(options)
     methods = tuple(parse_spec(text) for text in options.methods)
     tokenizer = options.tokenizer or default_tokenizer(options.reader)
     setup = Setup(counter_for(tokenizer), options.device, options.causal, options.model, options.remember)
     run = RunOptions(methods, options.keeps, options.limit, options.out, options.restore)
-    short = shorten_all(datasets, run, setup, progress)
-    reader: Reader | None = None
+    check_options(run)
+    reader = open_reader(options.reader, options.reader_options) if options.reader else None
+    answering = None
+    if reader is not None:
+        answering = Answering(datasets, run, setup, reader, open_similarity(options))
+    short: list[ShortRow] = []
     answers: list[AnswerRow] = []
-    if options.reader:
-        reader = open_reader(options.reader, options.reader_options)
-        answering = Answering(datasets, run, setup, reader)
-        answers = answering.ask(short, progress)
+    for spec in methods:  # one after the other, so that a run that is cut off has whole methods
+        fresh = shorten_all(datasets, replace(run, methods=(spec,)), setup, progress)
+        short += fresh
+        said = [] if answering is None else answering.ask(fresh, progress)
+        finished(spec.label, fresh, [answer for answer in said if answer.key.method == spec.label])
+    if answering is not None:
         if options.restore:
-            answers = answering.restore(short, progress)
+            answering.restore(short, progress)
+        answers = answering.earlier()
+    if not options.report:
+        return options.out
     return write_report(options, short, answers, reader.name if reader else "", Path(tokenizer).name)
+
+
+def ignore(method: str, short: Sequence[ShortRow], answers: Sequence[AnswerRow]) -> None:
+    """Nobody wants to know which method is done."""
+
+
+def open_similarity(options: EvaluateOptions) -> EncoderSimilarity | None:
+    """What compares summaries, where one is wanted. Raises ModelLoadFailed."""
+    if not options.similarity:
+        return None
+    from compressor.evaluation.metrics.similarity import EncoderSimilarity
+
+    return EncoderSimilarity(options.similarity, options.device)
 
 
 def report_rows(options: EvaluateOptions) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from compressor.errors import InvalidOption
 from compressor.evaluation.datasets import Item
@@ -33,8 +34,12 @@ from compressor.evaluation.specs import MethodSpec, Setup, open_method, open_rec
 from compressor.evaluation.tasks import ANSWER_TOKENS, judge, kind_of, prompt_for, restore_prompt
 from compressor.text.tokens import TokenCounter
 
+if TYPE_CHECKING:
+    from compressor.evaluation.metrics.similarity import EncoderSimilarity
+
 BATCH = 64  # contexts that a method is given at once; rows are written after each batch
 READ_BATCH = 2048  # prompts that the reader is given at once; it sorts them by length itself
+RESTORE_BATCH = 256  # texts that are restored at once
 RESTORE = "restore"  # the task of rows that hold restored texts
 RESTORE_ROOM = 1.25  # tokens a restored text may have, over the original's: readers embellish
 Progress = Callable[[str, int, int], None]  # what, done, of how many
@@ -141,11 +146,17 @@ class Answering:
     """The reader's half of a run: `ask` and `restore` append to `answers.jsonl` and return all its rows."""
 
     def __init__(
-        self, datasets: Sequence[Sequence[Item]], options: RunOptions, setup: Setup, reader: Reader
+        self,
+        datasets: Sequence[Sequence[Item]],
+        options: RunOptions,
+        setup: Setup,
+        reader: Reader,
+        similarity: EncoderSimilarity | None = None,
     ) -> None:
         self._items = {(item.dataset, item.id): item for found in datasets for item in found}
         self._options = options
         self._reader = reader
+        self._similarity = similarity
         self._path = options.out / "answers.jsonl"
         self._recovery = {
             spec.label: found for spec in options.methods if (found := open_recovery(spec, setup)) is not None
@@ -153,14 +164,16 @@ class Answering:
 
     def ask(self, rows: Sequence[ShortRow], progress: Progress) -> list[AnswerRow]:
         """Answers over every shortened context, judged; an earlier run's are not asked again."""
-        answers = self._earlier()
+        answers = self.earlier()
         done = {row.key for row in answers if row.task != RESTORE}
         pending = [row for row in rows if row.key not in done and self._has(row)]
         for limit in sorted(set(ANSWER_TOKENS.values())):
             same = [row for row in pending if ANSWER_TOKENS[kind_of(self._item(row).task)] == limit]
             for at in range(0, len(same), READ_BATCH):
                 part = same[at : at + READ_BATCH]
-                replies = self._reader.answer([prompt_for(self._item(r), r.text) for r in part], limit)
+                prompts = [prompt_for(self._item(row), row.text) for row in part]
+                brief = limit == ANSWER_TOKENS["answer"]  # of these only the first line is judged
+                replies = self._reader.answer(prompts, limit, first_line=brief)
                 fresh = [self._judged(row, reply) for row, reply in zip(part, replies, strict=True)]
                 append_rows(self._path, fresh)
                 answers.extend(fresh)
@@ -169,7 +182,7 @@ class Answering:
 
     def restore(self, rows: Sequence[ShortRow], progress: Progress) -> list[AnswerRow]:
         """Asks for the originals of the first `options.restore` texts of each data set, method and rate."""
-        answers = self._earlier()
+        answers = self.earlier()
         done = {row.key for row in answers if row.task == RESTORE}
         taken: Counter[tuple[str, str, float]] = Counter()
         pending = []
@@ -180,8 +193,9 @@ class Answering:
             taken[group] += 1
             if row.key not in done:
                 pending.append(row)
-        for at in range(0, len(pending), BATCH):
-            part = pending[at : at + BATCH]
+        pending.sort(key=lambda row: row.tokens_before)  # a batch writes as long as its longest original
+        for at in range(0, len(pending), RESTORE_BATCH):
+            part = pending[at : at + RESTORE_BATCH]
             longest = int(max(row.tokens_before for row in part) * RESTORE_ROOM)
             replies = self._reader.answer([restore_prompt(row.text) for row in part], longest)
             fresh = [self._restored(row, reply) for row, reply in zip(part, replies, strict=True)]
@@ -190,7 +204,8 @@ class Answering:
             progress(f"restore: {self._reader.name}", min(at + BATCH, len(pending)), len(pending))
         return answers
 
-    def _earlier(self) -> list[AnswerRow]:
+    def earlier(self) -> list[AnswerRow]:
+        """This reader's answers so far, without those that failed."""
         found = read_answer_rows(self._path)
         return [row for row in found if row.reader == self._reader.name and not row.error]
 
@@ -206,6 +221,8 @@ class Answering:
         if recovery is not None and kind_of(item.task) == "answer":
             answer = recovery.mend(first_line(answer), item.context, row.text)
         scores = {} if reply.error else judge(item, answer)
+        if scores and self._similarity is not None and kind_of(item.task) == "summary":
+            scores["similarity"] = self._similarity.f1(answer, item.answers)
         return AnswerRow(row.key, self._reader.name, item.task, answer, reply.seconds, scores, reply.error)
 
     def _restored(self, row: ShortRow, reply: Reply) -> AnswerRow:

@@ -43,9 +43,7 @@ def evaluate_command(
     out: Annotated[Path, typer.Option(help="Folder for rows, plots and report.md; an earlier run goes on.")],
     method: Annotated[list[str] | None, typer.Option(metavar="METHOD", help=METHOD_HELP)] = None,
     keep: Annotated[str, typer.Option(help="Shares of tokens to keep.")] = "0.5,0.33",
-    reader: Annotated[
-        str, typer.Option(help="hf:FOLDER or litellm:MODEL; without one nothing is asked.")
-    ] = "",
+    reader: Annotated[str, typer.Option(help="hf:FOLDER or litellm:MODEL; default nobody.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="Questions of each file; 0: all.")] = 150,
     restore: Annotated[int, typer.Option(min=0, help="Texts of each set that the reader restores.")] = 0,
     prompts: Annotated[Path | None, typer.Option(help="Few-shot prompts (prompt_id, prompt).")] = None,
@@ -55,10 +53,11 @@ def evaluate_command(
     tokenizer: Annotated[str, typer.Option(help="Of the budget; default the reader's or o200k_base.")] = "",
     causal: Annotated[str, typer.Option(help="Folder of a causal LM for the methods that need one.")] = "",
     model: Annotated[str, typer.Option(help="Our encoder: default, a folder or a hub name.")] = "default",
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    base_url: Annotated[
-        str, typer.Option(help="Of an OpenAI-compatible server, for litellm:openai/NAME.")
+    similarity: Annotated[
+        str, typer.Option(help="Encoder that compares summaries: default or a folder.")
     ] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    base_url: Annotated[str, typer.Option(help="Of an OpenAI-compatible server, for openai/NAME.")] = "",
     api_key: Annotated[str, typer.Option(help="For the reader; default the provider's variable.")] = "",
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight to a provider.")] = 8,
     seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 0,
@@ -91,6 +90,7 @@ def evaluate_command(
             device=device,
             causal=causal,
             model=model,
+            similarity=similarity,
         )
         path = run_evaluation(options)
     except (CompressorError, ImportError) as error:

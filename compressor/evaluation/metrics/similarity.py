@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from compressor.model.compact import is_compact
+from compressor.model.loading import find_folder
+
 WINDOW = 512  # tokens; the rest of a longer text is not compared
 
 
@@ -17,11 +20,18 @@ class EncoderSimilarity:
     """Compares texts by their contextual token vectors."""
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        from transformers import AutoModel, AutoTokenizer
+        found = find_folder(str(folder))
+        if is_compact(found):
+            from compressor.compat.unpacked import read_unpacked
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-        self._model: Any = AutoModel.from_pretrained(str(folder), trust_remote_code=False)
-        self._model = self._model.to(device).eval().float()
+            classifier, self._tokenizer = read_unpacked(found)
+            model: Any = classifier.base_model
+        else:
+            from transformers import AutoModel, AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_pretrained(str(found), trust_remote_code=False)
+            model = AutoModel.from_pretrained(str(found), trust_remote_code=False)
+        self._model: Any = model.to(device).eval().float()
         self._device = device
 
     def vectors(self, text: str) -> Any:

@@ -26,8 +26,11 @@ class Reader(Protocol):
     def name(self) -> str:
         """For the report: the folder's name or the provider's model."""
 
-    def answer(self, prompts: Sequence[str], max_tokens: int) -> list[Reply]:
-        """One reply a prompt, in order. A prompt that fails gets a reply with `error`."""
+    def answer(self, prompts: Sequence[str], max_tokens: int, *, first_line: bool = False) -> list[Reply]:
+        """One reply a prompt, in order. A prompt that fails gets a reply with `error`.
+
+        With `first_line` nobody looks behind the first line that is not blank, so a reader may stop there.
+        """
 
 
 @dataclass(frozen=True, slots=True)

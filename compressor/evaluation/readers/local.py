@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from compressor.errors import ModelLoadFailed
+from compressor.evaluation.loading import in_halves, load_causal
 from compressor.evaluation.readers import ReaderOptions, Reply
 
 MAX_SEQUENCES = 256  # in one batch: beyond it a GPU's decoding step is no cheaper a sequence
+_LINE_ENDS = re.compile(r"\S[^\n]*\n")
+
+
+class LineEnds(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    """Ends each answer of a batch behind its first line that is not blank."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int, rows: int, device: str) -> None:
+        tables = _line_tables(tokenizer, vocabulary)
+        self._breaks, self._ends, self._filled = (table.to(device) for table in tables)
+        self._begun = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        last = input_ids[:, -1]
+        done = self._ends[last] | (self._breaks[last] & self._begun)
+        self._begun |= self._filled[last]
+        return done
+
+
+@lru_cache(maxsize=2)
+def _line_tables(tokenizer: Any, vocabulary: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each token: whether it breaks the line, ends one that it begins, has a sign that is no space."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    texts += [""] * (vocabulary - len(texts))  # rows of the embeddings that no text has
+    breaks = torch.tensor(["\n" in text for text in texts])
+    ends = torch.tensor([bool(_LINE_ENDS.search(text)) for text in texts])
+    return breaks, ends, torch.tensor([bool(text.strip()) for text in texts])
 
 
 class LocalReader:
@@ -30,26 +58,22 @@ class LocalReader:
     @classmethod
     def open(cls, folder: str | Path, options: ReaderOptions) -> LocalReader:
         """bf16 on a GPU, fp32 on a CPU. Raises ModelLoadFailed."""
-        dtype = torch.bfloat16 if options.device.startswith("cuda") else torch.float32
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelLoadFailed(f"{folder}: no causal language model: {error}") from error
-        return cls(Path(folder).name, model.to(options.device).eval(), tokenizer, options)
+        model, tokenizer = load_causal(str(folder), options.device)
+        return cls(Path(folder).name, model, tokenizer, options)
 
-    def answer(self, prompts: Sequence[str], max_tokens: int) -> list[Reply]:
+    def answer(self, prompts: Sequence[str], max_tokens: int, *, first_line: bool = False) -> list[Reply]:
         encoded = [self._encode(prompt, max_tokens) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
         replies: list[Reply] = [Reply("", 0.0)] * len(prompts)
         at = 0
         while at < len(order):
-            width = max(1, len(encoded[order[at]]))
+            width = max(1, len(encoded[order[at]]) + max_tokens)
             size = max(1, min(MAX_SEQUENCES, self._options.batch_tokens // width))
             group = order[at : at + size]
-            for index, reply in zip(
-                group, self._generate([encoded[i] for i in group], max_tokens), strict=True
-            ):
+            said = in_halves(
+                [encoded[i] for i in group], lambda part: self._generate(part, max_tokens, first_line)
+            )
+            for index, reply in zip(group, said, strict=True):
                 replies[index] = reply
             at += len(group)
         return replies
@@ -64,7 +88,7 @@ class LocalReader:
         # The end holds the question; a prompt that is too long loses its beginning.
         return ids[-room:] if len(ids) > room else ids
 
-    def _generate(self, batch: Sequence[Sequence[int]], max_tokens: int) -> list[Reply]:
+    def _generate(self, batch: Sequence[Sequence[int]], max_tokens: int, first_line: bool) -> list[Reply]:
         started = perf_counter()
         width = max(1, *(len(ids) for ids in batch))
         ids = torch.full((len(batch), width), self._pad, dtype=torch.long)
@@ -79,11 +103,13 @@ class LocalReader:
             pad_token_id=self._pad,
             eos_token_id=self._stop_ids(),
         )
+        stops = [self._line_ends(len(batch))] if first_line else []
         with torch.inference_mode():
             said = self._model.generate(
                 input_ids=ids.to(self._options.device),
                 attention_mask=mask.to(self._options.device),
                 generation_config=config,
+                stopping_criteria=StoppingCriteriaList(stops),
             )
         texts = self._tokenizer.batch_decode(said[:, width:].cpu(), skip_special_tokens=True)
         share = (perf_counter() - started) / len(batch)
@@ -94,3 +120,7 @@ class LocalReader:
         configured = getattr(self._model.generation_config, "eos_token_id", None)
         stops |= set(configured) if isinstance(configured, list) else {configured}
         return sorted(stop for stop in stops if stop is not None)
+
+    def _line_ends(self, rows: int) -> LineEnds:
+        vocabulary = int(self._model.config.vocab_size)
+        return LineEnds(self._tokenizer, vocabulary, rows, self._options.device)

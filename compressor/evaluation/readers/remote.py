@@ -17,7 +17,7 @@ class RemoteReader:
         self.name = model
         self._options = options
 
-    def answer(self, prompts: Sequence[str], max_tokens: int) -> list[Reply]:
+    def answer(self, prompts: Sequence[str], max_tokens: int, *, first_line: bool = False) -> list[Reply]:
         with ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="terse-reader") as threads:
             return list(threads.map(lambda prompt: self._ask(prompt, max_tokens), prompts))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -17,8 +18,11 @@ from compressor.errors import InvalidOption
 from compressor.evaluation import evaluate as evaluate_module
 from compressor.evaluation.datasets import held_back_items, read_items, sample_items
 from compressor.evaluation.evaluate import EvaluateOptions, evaluate
+from compressor.evaluation.loading import in_halves, load_causal
 from compressor.evaluation.methods import ours
+from compressor.evaluation.metrics.answers import first_line
 from compressor.evaluation.readers import ReaderOptions, Reply, open_reader
+from compressor.evaluation.readers.local import LineEnds
 from compressor.evaluation.rows import read_answer_rows, read_short_rows
 from compressor.evaluation.tasks import judge, kind_of, prompt_for
 from compressor.training.records import InvalidRecord, is_held_back
@@ -39,7 +43,8 @@ class EchoReader:
         self.failing = failing
         self.asked: list[tuple[str, int]] = []
 
-    def answer(self, prompts: Sequence[str], max_tokens: int) -> list[Reply]:
+    def answer(self, prompts: Sequence[str], max_tokens: int, *, first_line: bool = False) -> list[Reply]:
+        assert first_line == (max_tokens == 20)
         self.asked += [(prompt, max_tokens) for prompt in prompts]
         if self.failing:
             return [Reply("", 0.0, error="TimeoutError: no answer") for _ in prompts]
@@ -158,6 +163,76 @@ def test_a_local_reader_answers_in_batches_as_alone(causal_folder: Path) -> None
     assert [reply.text for reply in together] == [local.answer([p], 5)[0].text for p in prompts]
     assert all(reply.prompt_tokens > 0 and reply.seconds > 0 for reply in together)
     assert together[2].prompt_tokens == 256 - 5  # the model's window, less the answer
+
+
+@pytest.mark.parametrize(
+    ("said", "until"),
+    [("in 1831\nand more", "in 1831\n"), ("\n\n in 1831\nand\n", "\n\n in 1831\n"), ("in 1831", "in 1831")],
+)
+def test_an_answer_ends_behind_its_first_line(causal_folder: Path, said: str, until: str) -> None:
+    _, tokenizer = load_causal(str(causal_folder), "cpu")
+    ends = LineEnds(tokenizer, len(tokenizer) + 7, 2, "cpu")  # embeddings may have more rows than words
+    ids, other = tokenizer(said)["input_ids"], tokenizer("a")["input_ids"]
+    stopped = len(ids)
+    for length in range(1, len(ids) + 1):
+        done = ends(torch.tensor([ids[:length], other * length]), None)
+        assert not done[1]
+        if done[0]:
+            stopped = length
+            break
+    assert tokenizer.decode(ids[:stopped]) == until
+
+
+def test_a_reader_may_stop_early(causal_folder: Path) -> None:
+    local = open_reader(f"hf:{causal_folder}", ReaderOptions())
+    prompts = [TEXT[:80], "in 1831"]
+    whole = [first_line(reply.text) for reply in local.answer(prompts, 30)]
+    assert [first_line(reply.text) for reply in local.answer(prompts, 30, first_line=True)] == whole
+
+
+def test_a_batch_that_is_too_large_for_the_device_is_done_in_halves() -> None:
+    asked = []
+
+    def do(batch: Sequence[int]) -> list[int]:
+        asked.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError
+        return [2 * one for one in batch]
+
+    assert in_halves(list(range(9)), do) == [2 * one for one in range(9)]
+    assert asked == [9, 4, 2, 2, 5, 2, 3]
+
+    def never(batch: Sequence[int]) -> list[int]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        in_halves([1, 2], never)
+
+
+def test_methods_are_told_one_after_the_other(data: Path, tmp_path: Path, reader: EchoReader) -> None:
+    told: list[tuple[str, int, int]] = []
+    methods = ("full", "first,keep=0.5")
+    chosen = EvaluateOptions(
+        data=(str(data),), methods=methods, out=tmp_path / "out", reader="litellm:echo", report=False
+    )
+    evaluate(chosen, quiet, lambda method, short, said: told.append((method, len(short), len(said))))
+    assert told == [("full", 10, 10), ("first", 10, 10)]
+    assert not (tmp_path / "out" / "report.md").exists()
+
+
+def test_summaries_are_compared_by_an_encoder(data: Path, tmp_path: Path, reader: EchoReader) -> None:
+    out = tmp_path / "out"
+    chosen = EvaluateOptions(
+        data=(str(data),),
+        methods=("full",),
+        out=out,
+        reader="litellm:echo",
+        report=False,
+        similarity="default",
+    )
+    evaluate(chosen, quiet)
+    scores = {row.key.item: row.scores for row in read_answer_rows(out / "answers.jsonl")}
+    assert 0 < scores["s0"]["similarity"] < 1 and "similarity" not in scores["q0"]
 
 
 @pytest.mark.parametrize("spec", ["", "hf:", "gpt-4o", "litellm:"])
