@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.text.tallies import running_count
+
 _META = 0x2581  # "▁", how Unigram vocabularies spell a space
 _SPACES = np.zeros(0x3001, bool)
 _SPACES[[9, 10, 11, 12, 13, 32, 0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]] = True
@@ -159,7 +161,7 @@ def _agrees(surfaces: Surfaces, tokenizer: Any, probe: str) -> bool | None:
 
 def _sums(values: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of each stretch of so many values; 0 of an empty one."""
-    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    total = np.concatenate([[0], running_count(values)])
     ends = np.cumsum(sizes)
     sums: NDArray[np.int64] = total[ends] - total[ends - sizes]
     return sums

@@ -63,6 +63,8 @@ _UNSPACED = re.compile(
 _GLUED = re.compile(
     r"(?<!\w)n(?:ot|icht|o)(?=-\w)|(?<=[.,;:\[(/])n(?:ot|icht|o|either|or)(?!\w)", re.IGNORECASE
 )
+_GLUE_TABLE = np.zeros(128, bool)
+_GLUE_TABLE[[ord(sign) for sign in ".,;:[(/"]] = True
 _UNSPACED_SIGNS = np.asarray(  # what these begin with
     [ord(sign) for sign in "不没沒無无未勿莫毋否别別非なまずぬไมอหບមពမ"], np.uint32
 )
@@ -106,8 +108,9 @@ def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
     """Where Chinese, Japanese, Thai, Lao, Khmer and Burmese negations stand, as character spans, and English
     and German ones inside a longer run.
     """
-    for glued in _GLUED.finditer(words.text):
-        yield glued.span()
+    for place in _glued_places(words.codes).tolist():
+        if (glued := _GLUED.match(words.text, place)) is not None:
+            yield glued.span()
     if words.text.isascii():
         return
     places = np.flatnonzero(words.codes >= _FIRST_UNSPACED)
@@ -117,6 +120,15 @@ def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
         if place >= end and (found := _UNSPACED.match(words.text, place)) is not None:
             end = found.end()
             yield found.span()
+
+
+def _glued_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where `_GLUED` may match: an N behind one of its signs, or with a hyphen where its words end."""
+    at = np.flatnonzero((codes | 32) == ord("n"))
+    fits = _GLUE_TABLE[np.minimum(codes[np.maximum(at - 1, 0)], 127)]
+    for length in (len("no"), len("not"), len("nicht")):
+        fits |= codes[np.minimum(at + length, len(codes) - 1)] == ord("-")
+    return at[fits]
 
 
 def _without_punctuation(words: Words) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -26,7 +26,7 @@ from compressor.text.structures import treat
 from compressor.text.tokens import TokenCounter
 from compressor.text.units import Units, question_spans, split_units
 from compressor.text.words import Words, split_words
-from compressor.text.worth import weigh_words
+from compressor.text.worth import shift_of_words, weigh_words
 
 if TYPE_CHECKING:
     from compressor.text.choice import Passage
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 _PROSE = ("prose", "markdown")  # texts that are read, whatever is missing: no data, no code
 # A comma costs a token and tells how the words around it hang together; it means little when one has gone.
 # Full stops stay: they tell where a sentence ends, and to drop them as well keeps but one answer in 100 more.
-_TRAILING = np.asarray([ord(sign) for sign in ",;،؛"], np.uint32)
+_LAST_TRAILING = 0x700  # stands for all beyond
+_TRAILING = np.zeros(_LAST_TRAILING + 1, bool)
+_TRAILING[[ord(sign) for sign in ",;،؛"]] = True
 _MOST_TRAILING = 2
 
 
@@ -149,6 +151,7 @@ class Outline:
     codes: NDArray[np.uint8]  # what the caller protects
     tails: NDArray[np.int32]
     kind: str
+    shift: NDArray[np.float64]  # what each word's place adds to its score; empty if this is no prose
 
 
 def outline(passage: Passage, counter: TokenCounter) -> Outline:
@@ -165,15 +168,18 @@ def outline(passage: Passage, counter: TokenCounter) -> Outline:
         codes, tails = protection.codes, protection.tails
         mark_spans(words, codes, [(span.start, span.end) for span in passage.stay], "forced")
         kind = detect_kind(text) if passage.kind == "auto" else passage.kind
+    units = split_units(words)
+    prose = kind in _PROSE and not passage.whole
     return Outline(
         words=words,
         spacing=measure_spacing(words, all_breaks="\n" in passage.force_tokens),
         tokens=len(starts),
         costs=np.diff(upto, prepend=0).astype(np.float32),
-        units=split_units(words),
+        units=units,
         codes=codes,
         tails=tails,
         kind=kind,
+        shift=shift_of_words(words, units) if prose else np.zeros(0),
     )
 
 
@@ -186,7 +192,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
     if passage.whole:
         codes, kind = np.full(len(words), CODE["whole"], np.uint8), "prose"
     prose = kind in _PROSE and not passage.whole
-    scores = weigh_words(words, units, passage.scores) if prose else passage.scores.astype(np.float32)
+    scores = weigh_words(known.shift, passage.scores) if prose else passage.scores.astype(np.float32)
     fold = passage.fold and not passage.whole and not known.spacing.all_breaks
     treatment = treat(words, units, scores, codes, kind, fold=fold)
     codes = treatment.codes
@@ -224,9 +230,11 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
 def _trailing_signs(words: Words) -> NDArray[np.int8]:
     """How many commas and semicolons stand at each word's end; 0 for words that begin with one."""
     count = np.zeros(len(words), np.int8)
-    more = ~np.isin(words.codes[words.starts], _TRAILING)
+    more = ~_TRAILING[np.minimum(words.codes[words.starts], _LAST_TRAILING)]
     for _ in range(_MOST_TRAILING):
-        more &= np.isin(words.codes[np.maximum(words.ends - 1 - count, words.starts)], _TRAILING)
+        more &= _TRAILING[
+            np.minimum(words.codes[np.maximum(words.ends - 1 - count, words.starts)], _LAST_TRAILING)
+        ]
         count += more
     return count
 

@@ -23,26 +23,14 @@ OPENING = 1.0  # in logits, for the first sentence of a document
 FEWEST_DOCUMENTS = 3  # fewer: the first sentence is the beginning of the text, no more
 _FOLDED_CODES = 0x3000  # case is told apart below; the scripts above have none, but for full-width letters
 _LONGEST = 64  # letters of a word that are compared
-_UNSPACED = (Char.HAN, Char.KATAKANA, Char.SEA, Char.LEAD, Char.HAN_NUMBER, Char.HAN_UNIT)
-_SIGNS = (
-    Char.SPACE,
-    Char.OPEN,
-    Char.CLOSE,
-    Char.COMMA,
-    Char.DASH,
-    Char.PIPE,
-    Char.LEFT,
-    Char.TRAIL,
-)
+_UNSPACED = np.zeros(max(Char) + 1, bool)  # by class of character
+_UNSPACED[[Char.HAN, Char.KATAKANA, Char.SEA, Char.LEAD, Char.HAN_NUMBER, Char.HAN_UNIT]] = True
+_SPELLED = np.ones(max(Char) + 1, bool)
+_SPELLED[[Char.SPACE, Char.OPEN, Char.CLOSE, Char.COMMA, Char.DASH, Char.PIPE, Char.LEFT, Char.TRAIL]] = False
 
 
-def weigh_words(words: Words, units: Units, scores: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What each word is worth, a whole number from 0 to 255, shape [words]. Depends on this text alone."""
-    if not len(words):
-        return np.zeros(0, np.float32)
-    shift = -REPEATED * np.log1p(mentions_before(words))
-    if int(units.document[-1]) + 1 >= FEWEST_DOCUMENTS:
-        shift += OPENING * _in_first_sentence(units)
+def weigh_words(shift: NDArray[np.float64], scores: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What each word is worth, a whole number from 0 to 255, shape [words]. `shift`: `shift_of_words`."""
     changed = np.flatnonzero(shift)
     worth = scores.astype(np.float32)
     share = (worth[changed] + 0.5) / 256
@@ -51,27 +39,41 @@ def weigh_words(words: Words, units: Units, scores: NDArray[np.uint8]) -> NDArra
     return worth
 
 
+def shift_of_words(words: Words, units: Units) -> NDArray[np.float64]:
+    """What a word's place adds to its score, in logits, shape [words]. Depends on this text alone."""
+    if not len(words):
+        return np.zeros(0)
+    shift: NDArray[np.float64] = -REPEATED * np.log1p(mentions_before(words))
+    if int(units.document[-1]) + 1 >= FEWEST_DOCUMENTS:
+        shift += OPENING * _in_first_sentence(units)
+    return shift
+
+
 def mentions_before(words: Words) -> NDArray[np.int64]:
     """How often each word stood in the text before, shape [words]; case and punctuation do not matter.
 
     Words of scripts without spaces are mostly single characters, which mean little by themselves: 0.
     """
-    spelled = ~np.isin(words.classes, _SIGNS)
-    place = running_count(spelled) - 1
+    spelled = _SPELLED[words.classes]
     letter = np.flatnonzero(spelled)
-    owner = np.searchsorted(words.starts, letter, "right") - 1
-    first = np.searchsorted(letter, words.starts)  # the first letter at or behind the word's beginning
-    position = np.minimum(place[letter] - first[owner], _LONGEST - 1)
+    begun = np.zeros(len(spelled), bool)
+    begun[words.starts] = True
+    owner = running_count(begun)[letter] - 1
+    # Letters before the word: a place in the word is a letter's own number less that.
+    before = running_count(spelled)[words.starts] - spelled[words.starts]
+    position = np.minimum(np.arange(len(letter), dtype=np.int32) - before[owner], _LONGEST - 1)
     folded, salt = _fold_table()
     codes = words.codes[letter]
     low = codes < _FOLDED_CODES
     codes = np.where(low, folded[np.where(low, codes, 0)], codes).astype(np.uint64)
     keys = np.zeros(len(words), np.uint64)
-    with np.errstate(over="ignore"):
-        np.add.at(keys, owner, (codes + np.uint64(1)) * salt[position])
+    firsts = np.flatnonzero(np.diff(owner, prepend=-1))
+    if len(firsts):
+        with np.errstate(over="ignore"):
+            keys[owner[firsts]] = np.add.reduceat((codes + np.uint64(1)) * salt[position], firsts)
     compared = np.zeros(len(words), bool)
     compared[owner] = True
-    compared &= ~np.isin(words.classes[np.minimum(words.starts, len(words.classes) - 1)], _UNSPACED)
+    compared &= ~_UNSPACED[words.classes[np.minimum(words.starts, len(words.classes) - 1)]]
     index = np.flatnonzero(compared)
     order = index[np.argsort(keys[index], kind="stable")]
     count = np.arange(len(order))

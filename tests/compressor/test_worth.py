@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from compressor.text.units import split_units
 from compressor.text.words import split_words
-from compressor.text.worth import mentions_before, weigh_words
+from compressor.text.worth import mentions_before, shift_of_words, weigh_words
 
 SIGNS = ".,;:!?\"'()[]{}"
 WORDS = st.lists(st.text(string.ascii_letters + "éÀß" + SIGNS, min_size=1, max_size=12), max_size=60)
@@ -19,9 +19,8 @@ WORDS = st.lists(st.text(string.ascii_letters + "éÀß" + SIGNS, min_size=1, ma
 
 def worth_of(text: str, score: int = 100) -> list[float]:
     words = split_words(text)
-    result: list[float] = weigh_words(
-        words, split_units(words), np.full(len(words), score, np.uint8)
-    ).tolist()
+    shift = shift_of_words(words, split_units(words))
+    result: list[float] = weigh_words(shift, np.full(len(words), score, np.uint8)).tolist()
     return result
 
 
@@ -63,6 +62,6 @@ def test_the_first_sentence_of_each_of_several_documents_is_worth_more() -> None
 def test_worth_is_a_whole_number_of_a_byte(parts: list[str], seed: int) -> None:
     words = split_words(" ".join(parts))
     scores = np.random.default_rng(seed).integers(0, 256, len(words)).astype(np.uint8)
-    worth = weigh_words(words, split_units(words), scores)
+    worth = weigh_words(shift_of_words(words, split_units(words)), scores)
     assert worth.dtype == np.float32 and worth.shape == scores.shape
     assert np.array_equal(worth, np.rint(worth)) and ((worth >= 0) & (worth <= 255)).all()
