@@ -166,6 +166,7 @@ class Settlement:
             upstream_ms=(now - self._forwarded) * 1000,
             first_byte_ms=(self._first_byte - started) * 1000 if self._first_byte else 0.0,
             outcome=self.outcome,
+            arm=self._services.quality.arm_of(admitted),
             additional=self._additional,
         )
         return write_receipt(exchange, self._usage())

@@ -164,3 +164,5 @@ class Receipt:
     steps: str = ""  # how the number of tokens came about: `Plan.steps` in one line
     compressible_tokens: int = 0  # that could be shortened when this request came; 0 also when nobody looked
     earlier_tokens: int = 0  # compressible ones of earlier messages, as the client sends them
+    arm: str = ""  # treated or holdout, where the policy has a holdout; "": in neither
+    output_usd: float = 0.0  # of cost_usd, what the answer cost

@@ -64,6 +64,16 @@ class Metrics:
         self.lost = counter(
             "terse_lost_usd_total", "What shortening cost more than it saved", "team", "model"
         )
+        self.answers = counter(
+            "terse_compared_answers_total",
+            "Answers of policies with a holdout, by arm: treated, holdout",
+            *("team", "model", "policy", "arm"),
+        )
+        self.answer_tokens = counter(
+            "terse_compared_answer_tokens_total",
+            "Output tokens of these answers",
+            *("team", "model", "policy", "arm"),
+        )
         self.attempts = counter("terse_upstream_attempts_total", "Attempts, with retries", "upstream")
         self.failures = counter(
             "terse_failures_total", "Things that went wrong and were survived, by part", "part"
@@ -138,6 +148,7 @@ class Metrics:
             receipt.skip_reason,
             receipt.cache,
             receipt.upstream,
+            _compared_arm(receipt),
         )
         children = self._children.get(key)
         if children is None:
@@ -149,6 +160,7 @@ class Metrics:
     def _make_children(self, receipt: Receipt) -> _Children:
         team, model = receipt.team, self._model_label(receipt.model)
         status = str(receipt.status_code)
+        arm = (team, model, receipt.policy, _compared_arm(receipt))
         return _Children(
             requests=self.requests.labels(team, receipt.route, model, receipt.surface, status),
             compressions=self.compressions.labels(receipt.policy, receipt.compression, receipt.skip_reason),
@@ -161,6 +173,8 @@ class Metrics:
             cost=self.cost.labels(team, model),
             saved=self.saved.labels(team, model),
             lost=self.lost.labels(team, model),
+            answers=self.answers.labels(*arm) if arm[-1] else None,
+            answer_tokens=self.answer_tokens.labels(*arm) if arm[-1] else None,
             attempts=self.attempts.labels(receipt.upstream),
             overhead=self.overhead.labels(receipt.compression),
             first_byte=self.first_byte.labels(model),
@@ -189,6 +203,8 @@ class _Children:
     cost: Counter
     saved: Counter
     lost: Counter
+    answers: Counter | None
+    answer_tokens: Counter | None
     attempts: Counter
     overhead: Histogram
     first_byte: Histogram
@@ -211,11 +227,19 @@ def _count(to: _Children, group: Sequence[Ended]) -> None:
         (to.cost, math.fsum(max(receipt.cost_usd, 0.0) for receipt in receipts)),
         (to.saved, math.fsum(usd for usd in saved if usd > 0)),
         (to.lost, math.fsum(-usd for usd in saved if usd < 0)),
+        (to.answers, len(receipts)),
+        (to.answer_tokens, sum(usage.output_tokens for usage in usages)),
         (to.attempts, sum(attempts for _, attempts in group)),
     )
     for counter, amount in sums:
         if counter is not None and amount:
             counter.inc(amount)
+
+
+def _compared_arm(receipt: Receipt) -> str:
+    """The arm of an answer whose length is known."""
+    known = receipt.outcome == "ok" and receipt.status_code == 200 and not receipt.usage.estimated
+    return receipt.arm if known else ""
 
 
 @lru_cache(maxsize=1)
@@ -316,6 +340,8 @@ def _fields_of(receipt: Receipt, attempts: int) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "cost_usd": receipt.cost_usd,
         "saved_usd": receipt.saved_usd,
+        "output_usd": receipt.output_usd,
+        "arm": receipt.arm,
         "overhead_ms": round(receipt.overhead_ms, 3),
         "upstream_ms": round(receipt.upstream_ms, 3),
         "first_byte_ms": round(receipt.first_byte_ms, 3),

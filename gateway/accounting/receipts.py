@@ -38,6 +38,7 @@ class Exchange:
     upstream_ms: float
     first_byte_ms: float
     outcome: str = "ok"  # ok, upstream-error, client-left, ...
+    arm: str = ""  # of the comparison with the policy's holdout
     additional: Usage = NOTHING_USED  # of calls that are not the client's: rounds of terse_retrieve
 
 
@@ -81,6 +82,8 @@ def write_receipt(exchange: Exchange, usage: Usage) -> Receipt:
         steps="; ".join(compressed.plan.steps),
         compressible_tokens=compressed.plan.compressible,
         earlier_tokens=compressed.plan.earlier,
+        arm=exchange.arm,
+        output_usd=usage.output_tokens * exchange.price.output,
     )
 
 

@@ -19,7 +19,7 @@ from gateway.access.administration import Administration
 from gateway.access.bodies import KeyBody, TeamBody, checked
 from gateway.access.callers import key_id_of, key_of, same_secret
 from gateway.errors import BadRequest, Forbidden, NotFound, Unauthorized
-from gateway.stores.books import COUNTED, DEFAULT_GROUP, MONEY, Row
+from gateway.stores.books import DEFAULT_GROUP, Row
 
 if TYPE_CHECKING:
     from gateway.services import Services
@@ -209,7 +209,10 @@ async def spend_logs(admin: Administration, request: Request) -> Any:
         rows = await admin.stores.ledger.totals(
             team=team, since=since[:10], until=until[:10], by=("day", "team", "model", "key_id")
         )
-        return _days(rows)
+        by_team = await admin.stores.ledger.totals(
+            team=team, since=since[:10], until=until[:10], by=("day", "team")
+        )
+        return _days(rows, by_team)
     entries = await admin.stores.ledger.recent(team=team, limit=_number(request, "limit", 100, 1, MOST_LOGS))
     hashes = {key, key_id_of(key)} if key else set()
     return [
@@ -298,19 +301,25 @@ def _within(at: str, since: str, until: str) -> bool:
     return at[:10] >= since[:10] and (not until or at[:10] <= until[:10])
 
 
-def _days(rows: list[Row]) -> list[dict[str, Any]]:
+def _days(rows: list[Row], by_team: list[Row]) -> list[dict[str, Any]]:
     """LiteLLM's summary, spend by model and key for each day; and beside it what Terse saved, by team."""
     days: dict[str, dict[str, Any]] = {}
+    teams: dict[str, dict[str, Any]] = {}
+    for row in by_team:
+        figures = {name: figure for name, figure in row.items() if name not in ("day", "team")}
+        teams.setdefault(str(row["day"]), {})[str(row["team"])] = figures
     for row in rows:
         day = days.setdefault(
             str(row["day"]),
-            {"startTime": row["day"], "spend": 0.0, "models": {}, "api_keys": {}, "users": {}, "teams": {}},
+            {
+                "startTime": row["day"],
+                "spend": 0.0,
+                "models": {},
+                "api_keys": {},
+                "users": {},
+                "teams": teams.get(str(row["day"]), {}),
+            },
         )
-        team = day["teams"].setdefault(str(row["team"]), dict.fromkeys((*MONEY, *COUNTED), 0))
-        for name in MONEY:
-            team[name] = round(team[name] + float(row[name]), 6)
-        for name in COUNTED:
-            team[name] += int(row[name])
         cost = float(row["cost_usd"])
         day["spend"] = round(day["spend"] + cost, 6)
         for side, name in (("models", str(row["model"])), ("api_keys", str(row["key_id"]))):

@@ -18,6 +18,7 @@ FIGURES = {
     "OUTPUT": lambda row: f"{row['output_tokens']:,}",
     "COST": lambda row: f"${row['cost_usd']:.4f}",
     "SAVED": lambda row: f"${row['saved_usd']:.4f}",
+    "NET OF LONGER ANSWERS": lambda row: f"${row['net_saved_usd']:.4f}",
 }
 
 
@@ -60,7 +61,7 @@ def _table(by: list[str], rows: list[dict[str, Any]]) -> None:
     total[by[0]] = "TOTAL"
     for figure in ("requests", "compressed", "tokens_before", "tokens_after", "output_tokens"):
         total[figure] = sum(row[figure] for row in rows)
-    for figure in ("cost_usd", "saved_usd"):
+    for figure in ("cost_usd", "saved_usd", "net_saved_usd"):
         total[figure] = sum(row[figure] for row in rows)
     rows_table({**names, **FIGURES}, [*rows, total] if len(rows) > 1 else rows)
 

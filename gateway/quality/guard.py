@@ -4,6 +4,7 @@ For the pipeline:
     guarded(match) -> Match                  the match with the mode that is really in force
     mode_for(policy) -> Mode                 the same of one policy
     decide(match, request, compressed)       the arm: treated, holdout, or None for neither
+    arm_of(admitted) -> str                  the same for the books, "" without a holdout
     sample(admitted) -> Sample | None        to be fed with the reply when this one is compared
     observe(admitted, receipt, sample, live) once, when the request is over; returns at once
 None of them waits, and none raises.
@@ -147,6 +148,12 @@ class QualityGuard:
         if policy.mode != "on" or reason in _OUT or len(request.body) < policy.trigger_tokens:
             return None
         return "holdout" if reason == "holdout" else "treated"
+
+    def arm_of(self, admitted: Admitted) -> str:
+        """The arm in the books, where the policy has a holdout to compare with; else ""."""
+        if not admitted.match.policy.holdout:
+            return ""
+        return self.decide(admitted.match, admitted.request, admitted.compressed) or ""
 
     def sample(self, admitted: Admitted) -> Sample | None:
         """Whether this request's answers are compared; then feed it with the reply."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from typing import Final
 
+from gateway.accounting.output_length import output_change, output_figures
 from gateway.shapes import Receipt, Usage
 
 Entry = Mapping[str, str | int | float]
 Row = dict[str, str | int | float]
+_Stratum = tuple[str, str]  # model and route
 
 DIMENSIONS: Final = ("day", "team", "key_id", "model", "route")
 DEFAULT_GROUP: Final = ("day", "team", "model")
@@ -64,6 +67,7 @@ def figures(entry: Entry) -> dict[str, int]:
         sums[name] = int(entry.get(name, 0))
     for name in MONEY:
         sums[name] = micro_usd(float(entry.get(name, 0.0)))
+    sums |= output_figures(entry)
     return {name: amount for name, amount in sums.items() if amount}
 
 
@@ -74,21 +78,29 @@ def micro_usd(usd: float) -> int:
 
 def rows_of(sums: Iterable[tuple[tuple[str, ...], str, int]], group: tuple[str, ...]) -> list[Row]:
     """Rows from (values of DIMENSIONS, figure, amount), added up over everything that `group` leaves out."""
-    rows: dict[tuple[str, ...], dict[str, int]] = {}
+    rows: dict[tuple[str, ...], dict[_Stratum, dict[str, int]]] = {}
     for values, figure, amount in sums:
         by_name = dict(zip(DIMENSIONS, values, strict=True))
-        row = rows.setdefault(tuple(by_name[name] for name in group), {})
-        row[figure] = row.get(figure, 0) + amount
+        strata = rows.setdefault(tuple(by_name[name] for name in group), {})
+        # Lengths of answers are compared within one model and one route, which is one policy.
+        stratum = strata.setdefault((by_name["model"], by_name["route"]), {})
+        stratum[figure] = stratum.get(figure, 0) + amount
     return [_shown(group, key, rows[key]) for key in sorted(rows)]
 
 
-def _shown(group: tuple[str, ...], key: tuple[str, ...], sums: Mapping[str, int]) -> Row:
+def _shown(group: tuple[str, ...], key: tuple[str, ...], strata: Mapping[_Stratum, Mapping[str, int]]) -> Row:
     row: Row = dict(zip(group, key, strict=True))
+    sums: Counter[str] = Counter()
+    for stratum in strata.values():
+        sums.update(stratum)
     for name in ("requests", "failed", "compressed", *COUNTED):
         row[name] = sums.get(name, 0)
     for name in MONEY:
         row[name] = sums.get(name, 0) / 1_000_000
     row["tokens_saved"] = sums.get("tokens_before", 0) - sums.get("tokens_after", 0)
+    change = output_change(strata.values())
+    row |= change.shown()
+    row["net_saved_usd"] = round(float(row["saved_usd"]) - change.usd, 6)
     return row
 
 

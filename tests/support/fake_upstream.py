@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +61,8 @@ class FakeUpstream:
         self.seen: list[Seen] = []
         self.left = threading.Semaphore(0)
         self.answer_text = ANSWER
-        self.usage: dict[str, Any] | None = None  # instead of the counted one
+        # Instead of the counted one, or made from the request's body.
+        self.usage: dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._scripts: list[Script] = []
         self._came = threading.Event()
 
@@ -132,7 +133,8 @@ class FakeUpstream:
         asked = json.loads(body)  # takes lone surrogates, too
         stream = bool(asked.get("stream"))
         builder = _SHAPES[path]
-        events, whole = builder(asked, self.answer_text, self.usage)
+        usage = self.usage(asked) if callable(self.usage) else self.usage
+        events, whole = builder(asked, self.answer_text, usage)
         if not stream:
             return _json(whole)
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})

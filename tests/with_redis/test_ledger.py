@@ -381,6 +381,17 @@ async def test_books_add_up(ledger: Ledger) -> None:
         await ledger.totals(by=("colour",))
 
 
+async def test_books_tell_by_how_much_answers_became_longer(ledger: Ledger) -> None:
+    for number in range(60):
+        arm, tokens = ("holdout", 100) if number % 3 == 0 else ("treated", 140)
+        await ledger.book(entry(number, arm=arm, output_tokens=tokens, output_usd=tokens * 1e-5))
+    (row,) = await ledger.totals(by=("day", "team"))
+    assert (row["compared_requests"], row["holdout_requests"]) == (40, 20)
+    assert row["output_change_tokens"] == row["output_change_tokens_low"] == 1600
+    assert row["output_change_usd"] == pytest.approx(0.016)
+    assert row["net_saved_usd"] == pytest.approx(60 * 0.000077 - 0.016)
+
+
 async def test_a_receipt_is_booked_once(ledger: Ledger) -> None:
     for _ in range(3):
         await ledger.book(entry(1))

@@ -13,7 +13,7 @@ import pytest
 from gateway.chat.request import parse_request
 from gateway.quality.evidence import COLLECTION, KEPT_PAIRS, Evidence, decode, record_name
 from gateway.quality.shadow import original_of, repeatable
-from gateway.settings import Settings
+from gateway.settings import Secret, Settings
 from gateway.stores.open import open_local
 from policies.load import default_policy
 from policies.planning import draw_of
@@ -32,8 +32,8 @@ policies:
 """
 
 
-def said(text: str, **more: Any) -> Script:
-    usage = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020}
+def said(text: str, tokens: int = 20, **more: Any) -> Script:
+    usage = {"prompt_tokens": 1000, "completion_tokens": tokens, "total_tokens": 1000 + tokens}
     message = {"role": "assistant", "content": text}
     body = {
         "id": "x",
@@ -207,6 +207,53 @@ def test_a_judge_grades_prose_and_is_paid_for(tmp_path: Path) -> None:
     assert "<answer A>\nMarch, I think." in judged["messages"][1]["content"]
     assert dict(evidence(tmp_path).kinds) == {"judged": 1}
     assert sorted(entry["outcome"] for entry in recent(tmp_path)) == ["judge", "ok", "shadow"]
+
+
+def test_the_books_are_net_of_longer_answers(tmp_path: Path) -> None:
+    """The upstream answers shortened requests with 30 tokens, whole ones with 20."""
+    whole = len(orjson.dumps(rag("Question 1?", stream=False)))
+
+    def usage(asked: dict[str, Any]) -> dict[str, Any]:
+        tokens = 20 if len(orjson.dumps(asked)) > 0.9 * whole else 30
+        return {"prompt_tokens": 1000, "completion_tokens": tokens, "total_tokens": 1000 + tokens}
+
+    settings = Settings(data_dir=str(tmp_path), master_key=Secret("sk-master-of-the-tests"))
+    yaml = YAML.replace("%(policy)s", "holdout: 0.5")
+    with fake_upstream() as upstream, live_gateway(upstream, yaml, settings=settings) as running:
+        upstream.usage = usage
+        with running.client(authorization="Bearer sk-master-of-the-tests") as admin:
+            admin.post("/team/new", json={"team_id": "search"})
+            key = admin.post("/key/generate", json={"team_id": "search"}).json()["key"]
+            counts = {"": 0, "holdout": 0}
+            for n in range(48):
+                body = rag(f"Question {n}?", stream=n % 2 == 0)
+                if body["stream"]:
+                    body["stream_options"] = {"include_usage": True}
+                reply = ask(running, body, authorization=f"Bearer {key}")
+                counts[reply.headers.get("x-terse-skip-reason", "")] += 1
+            assert min(counts.values()) >= 10
+            until(lambda: len(recent(tmp_path)) == 48)
+            days = admin.get("/spend/logs", params={"start_date": "2020-01-01", "team_id": "search"}).json()
+            receipts = admin.get("/spend/logs", params={"limit": 48}).json()
+            metrics = admin.get("/metrics").text
+            rows = admin.get("/usage", params={"by": "day,team", "since": "2020-01-01"}).json()["rows"]
+    (team,) = [day["teams"]["search"] for day in days]
+    assert (team["compared_requests"], team["holdout_requests"]) == (counts[""], counts["holdout"])
+    assert team["output_change_tokens"] == 10 * counts[""]
+    assert team["output_change_usd"] == pytest.approx(10 * counts[""] * 2e-6)
+    assert team["net_saved_usd"] == pytest.approx(team["saved_usd"] - team["output_change_usd"])
+    assert team["saved_usd"] > 0
+    assert rows[0]["net_saved_usd"] == team["net_saved_usd"]
+    arms = [receipt["metadata"]["arm"] for receipt in receipts]
+    assert (arms.count("treated"), arms.count("holdout")) == (counts[""], counts["holdout"])
+    assert (
+        f'arm="treated",model="gpt-4o-mini",policy="default",team="search"}} {30.0 * counts[""]}' in metrics
+    )
+    assert (
+        f'arm="holdout",model="gpt-4o-mini",policy="default",team="search"}} {20.0 * counts["holdout"]}'
+        in metrics
+    )
+    assert 'terse_output_length_ratio{policy="default"} 1.5' in metrics
 
 
 def test_output_lengths_of_both_arms(tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.quality.intervals import Interval, difference, least_pairs, ratio_of_means, wilson
+from gateway.quality.intervals import (
+    Interval,
+    difference,
+    least_pairs,
+    ratio_by_deltas,
+    ratio_of_means,
+    wilson,
+)
 
 unit = st.lists(st.floats(0, 1), max_size=60)
 
@@ -76,5 +83,11 @@ def test_ratio_of_means() -> None:
     assert found is not None
     assert found.low < 1.3 < found.high and found.high - found.low < 0.4
     assert found == ratio_of_means(longer, base)
+    quick = ratio_by_deltas(longer, base)
+    assert quick is not None
+    assert quick.mean == pytest.approx(found.mean)
+    assert quick.low == pytest.approx(found.low, rel=0.02)
+    assert quick.high == pytest.approx(found.high, rel=0.02)
+    assert ratio_by_deltas([1.0], base) is ratio_by_deltas(base, [0.0, 0.0]) is None
     assert ratio_of_means([1.0], base) is None
     assert ratio_of_means(base, [0.0, 0.0]) is None
