@@ -184,7 +184,7 @@ def _open_openvino(model: ModelDescription, config: CompressorConfig, windowing:
         _read(model),
         keep_label=model.keep_label,
         precision=choose_precision(config.precision),
-        fingerprint=fingerprint_files(model.folder, "openvino", windowing),
+        fingerprint=fingerprint_files(model.folder, "openvino 2", windowing),
         threads=config.threads,
     )
 

@@ -52,7 +52,11 @@ class ProcessPool:
         self._engine = engine
         self._loop = loop
         self._calls = threading.Lock()
-        limits = replace(engine.limits, max_batch_tokens=min(engine.limits.max_batch_tokens, _BATCH_TOKENS))
+        limits = replace(
+            engine.limits,
+            max_batch_tokens=min(engine.limits.max_batch_tokens, _BATCH_TOKENS),
+            max_waiting_tokens=sys.maxsize,  # bounded by what is handed out
+        )
         setup = Setup(
             model, tokenizer, engine.shape, limits, engine.ranking, engine.fingerprint, engine.device
         )

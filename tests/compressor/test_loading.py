@@ -14,9 +14,11 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from compressor.config import CompressorConfig
+from compressor.engine.scorer import Window
 from compressor.engine.tokenizing import code_points
 from compressor.engine.windows import plan_windows
 from compressor.errors import ModelLoadFailed, ScoringFailed
+from compressor.model import openvino_scorer
 from compressor.model.calibration import SAMPLE
 from compressor.model.compact import TOKENIZER_FILE, WEIGHTS_FILE, save_compact
 from compressor.model.description import describe_model
@@ -261,3 +263,28 @@ def test_no_embedded_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with pytest.raises(ModelLoadFailed, match="carries no embedded encoder"):
         open_engine()
     shutil.rmtree(tmp_path)
+
+
+def test_windows_of_all_lengths_are_computed_at_few_and_score_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO keeps memory for each length that it has seen."""
+    model = opened(tiny_encoder(tmp_path / "model"), precision="fp32")
+    scorer = model.scorer
+    assert isinstance(scorer, OpenVinoScorer)
+    ids = np.arange(5, 105, dtype=np.int32)
+    none = np.zeros(0, np.int32)
+    windows = [Window(ids[:size], none, none, 0, 0) for size in range(1, 101, 3)]
+    padded = scorer.log_odds(windows)
+    request = scorer._own.request
+    assert request.get_input_tensor(0).shape[1] % openvino_scorer.ROUND == 0
+    monkeypatch.setattr(openvino_scorer, "ROUND", 1)
+    exact = scorer.log_odds(windows)
+    assert request.get_input_tensor(0).shape[1] == 100
+    for one, other, window in zip(padded, exact, windows, strict=True):
+        assert one.shape == other.shape == window.ids.shape
+        assert np.allclose(one, other, atol=1e-4)
+    means = [np.stack(scorer.launch(windows, "embed").embeddings())]
+    monkeypatch.setattr(openvino_scorer, "ROUND", 16)
+    means.append(np.stack(scorer.launch(windows, "embed").embeddings()))
+    assert np.allclose(*means, atol=1e-4)

@@ -24,9 +24,11 @@ from compressor import (
     ScoringFailed,
     Shortened,
 )
+from compressor.config import CompressorConfig
 from compressor.engine.fake import FakeEngine
 from compressor.engine.scorer import Window
 from compressor.processes.piped import pack_windows, unpack_windows
+from compressor.startup import open_engine
 from tests.support.tiny_encoder import TEXTS, tiny_encoder
 from tests.support.waiting import until
 
@@ -143,6 +145,16 @@ def test_closing_ends_the_workers_and_another_number_starts_anew(folder: Path) -
     assert len(two) == 2 and len(three) == 3 and not any(map(runs, two))
     compressor.close()
     assert not any(map(runs, three))
+
+
+def test_texts_beyond_the_line_of_the_engine_are_shortened_all_the_same(folder: Path) -> None:
+    config = CompressorConfig(model=str(folder), device="cpu", max_waiting_tokens=600)
+    texts = [f"{number} {LONG}" for number in range(9)]
+    with Compressor(open_engine(config), model=str(folder)) as compressor:
+        together = compressor.compress_batch(texts, keep=0.5, processes=PROCESSES)
+        assert all(
+            same(one, compressor.compress(text, keep=0.5)) for one, text in zip(together, texts, strict=True)
+        )
 
 
 _OWNER = """
