@@ -37,7 +37,7 @@ from gateway.access.callers import Callers
 from gateway.config import Config, ModelConfig, Secret
 from gateway.settings import Settings
 from gateway.shapes import Compressed, ParsedRequest, Price, Usage
-from gateway.stores.open import open_redis
+from gateway.stores.redis_stores import open_redis
 from policies.shapes import Budget, Limits, Match, Plan, Policy, Team
 from tests.support.live_server import free_port
 from tests.with_redis.load import (

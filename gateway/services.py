@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from gateway.access.callers import Callers
 from gateway.accounting.bookkeeping import Bookkeeper
 from gateway.accounting.prices import Prices, dearest
 from gateway.compression.remote_engine import RemoteEngine
-from gateway.compression.shortening import Shortener
+from gateway.compression.shortening import FrontRoom, Shortener
 from gateway.config import CompressorSettings, Config, ModelConfig
 from gateway.quality.alerting import webhook_alert
 from gateway.quality.guard import QualityGuard
@@ -115,7 +116,8 @@ async def open_services(
         # The same on every replica, and unknown to whoever reads the store.
         secret = settings.master_key.reveal().encode() if settings.master_key else b""
         deadline = config.compressor.deadline_ms
-        shortener = Shortener(engine, stores.cache, secret=secret, deadline_ms=deadline)
+        room = FrontRoom.of(settings.cache_bytes, shared=stores.kind == "redis")
+        shortener = Shortener(engine, stores.cache, secret=secret, deadline_ms=deadline, room=room)
         stack.push_async_callback(shortener.close)
         live = make_live(config, settings, stores, session)
         stack.push_async_callback(lambda: services.live.admission.close())
@@ -157,6 +159,8 @@ def load_tokenizers(config: Config) -> None:
 
 def make_live(config: Config, settings: Settings, stores: Stores, session: aiohttp.ClientSession) -> Live:
     """What one configuration makes of the open parts."""
+    if any(policy.recovery for policy in config.policies.values()):
+        importlib.import_module("gateway.recovery.cipher")  # now, so that no request waits for it
     admission = Admission(config, stores.ledger)
     return Live(
         config=config,

@@ -34,6 +34,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("TERSE_LOG_LEVEL", "info", "debug, info, warning or error; logs are JSON lines on stderr"),
     Setting("TERSE_MAX_BODY_BYTES", "33554432", "largest request body that is read"),
+    Setting(
+        "TERSE_CACHE_BYTES",
+        "33554432",
+        "memory of each process for scores and forms (with Redis a half of it, for copies of the latest);"
+        " forms, texts and counts at hand take two thirds as much again",
+    ),
     Setting("OPENAI_API_KEY", "", "used when no terse.yaml names an upstream: requests go to api.openai.com"),
     Setting(
         "TERSE_ENCRYPTION_KEY",
@@ -60,6 +66,7 @@ class Settings:
     data_dir: str = "~/.local/share/terse"
     log_level: str = "info"
     max_body_bytes: int = 32 * 1024 * 1024
+    cache_bytes: int = 32 * 1024 * 1024
     openai_api_key: Secret | None = None
     encryption_key: Secret | None = None
     otlp_endpoint: str = ""
@@ -74,13 +81,15 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     def secret(name: str) -> Secret | None:
         return Secret(values[name]) if values[name] else None
 
-    try:
-        max_body = int(values["TERSE_MAX_BODY_BYTES"])
-    except ValueError:
-        given = values["TERSE_MAX_BODY_BYTES"]
-        raise ValueError(f"TERSE_MAX_BODY_BYTES: expected a whole number of bytes, got {given!r}") from None
-    if max_body <= 0:
-        raise ValueError("TERSE_MAX_BODY_BYTES: must be above 0")
+    def positive(name: str) -> int:
+        try:
+            number = int(values[name])
+        except ValueError:
+            raise ValueError(f"{name}: expected a whole number of bytes, got {values[name]!r}") from None
+        if number <= 0:
+            raise ValueError(f"{name}: must be above 0")
+        return number
+
     return Settings(
         config_file=values["TERSE_CONFIG"],
         master_key=secret("TERSE_MASTER_KEY"),
@@ -88,7 +97,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         redis_url=secret("REDIS_URL"),
         data_dir=os.path.expanduser(values["TERSE_DATA_DIR"]),
         log_level=values["TERSE_LOG_LEVEL"],
-        max_body_bytes=max_body,
+        max_body_bytes=positive("TERSE_MAX_BODY_BYTES"),
+        cache_bytes=positive("TERSE_CACHE_BYTES"),
         openai_api_key=secret("OPENAI_API_KEY"),
         encryption_key=secret("TERSE_ENCRYPTION_KEY"),
         otlp_endpoint=values["OTEL_EXPORTER_OTLP_ENDPOINT"],

@@ -15,7 +15,7 @@ from gateway.chat.conversation import Message, Path
 from gateway.chat.validation import same_json
 from gateway.compression.prefixes import Form
 from gateway.compression.score_cache import Scores
-from gateway.compression.text_memory import slices_of
+from gateway.compression.text_memory import Bounds, compact, slices_of
 from gateway.shapes import Segment
 from policies import Policy, rule_for
 
@@ -174,10 +174,10 @@ def make_form(
     before = sum(tokens for _, tokens in parts)
     free = sum(tokens for segment, tokens in parts if segment.protected in ("", OMITTED))
     after = before
-    cuts: list[tuple[int, int, tuple[int, ...]]] = []
+    cuts: list[tuple[int, int, Bounds]] = []
     for position, slot in enumerate(message.slots):
         bounds, saved = _bounds(pieces.get(slot.path, []), chosen)
-        if (saved <= _NOTE_TOKENS and not bounds) or saved <= 0 or bounds == (0, len(slot.text)):
+        if (saved <= _NOTE_TOKENS and not bounds) or saved <= 0 or bounds == [0, len(slot.text)]:
             continue
         if not bounds and all(segment.protected == OMITTED for segment, _ in pieces[slot.path]):
             cuts.append((position, len(slot.text), ()))
@@ -186,7 +186,7 @@ def make_form(
         text = slices_of(slot.text, bounds)
         fits = part_of_json if aged and slot.role == "tool" else same_json
         if text.strip() and fits(slot.text, text):
-            cuts.append((position, len(slot.text), bounds))
+            cuts.append((position, len(slot.text), compact(bounds)))
             after -= saved
     if before - after < _LEAST_SAVED * free:
         return Form(before, before, free)
@@ -195,7 +195,7 @@ def make_form(
 
 def _bounds(
     parts: Sequence[tuple[Segment, int]], chosen: Mapping[tuple[Path, int], Shortened]
-) -> tuple[tuple[int, ...], int]:
+) -> tuple[list[int], int]:
     """The slices of one string that stay, as (start, end, start, end, ...), and the tokens this saves."""
     slices: list[int] = []
     saved = 0
@@ -212,7 +212,7 @@ def _bounds(
             if slices and slices[-1] == edges[0]:
                 del slices[-1], edges[0]
             slices += edges
-    return tuple(slices), saved
+    return slices, saved
 
 
 def _edges(kept: Sequence[Span], offset: int) -> Iterator[list[int]]:

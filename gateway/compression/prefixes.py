@@ -20,13 +20,14 @@ from typing import Any
 import orjson
 
 from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
-from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
+from gateway.compression.text_memory import LONG_CHARACTERS, Bounds, TextMemory, compact, size_of
 from gateway.stores.base import Cache
 from gateway.turns import on_thread
 
 # A conversation that is taken up after a week is cold at every provider.
 TTL_SECONDS = 7 * 24 * 3600
-_FRONT_ENTRIES = 50_000  # forms remembered in this process, some 300 bytes each
+_FRONT_BYTES = 8 * 1024 * 1024  # of forms remembered in this process: some 20,000 without slices
+_FORM_BYTES = 400  # of one without slices, key and dictionary slot included
 _SLICE = 250  # messages that are looked up or stored at once
 _LONG_BOUNDS = 50_000  # edges of slices, which are read or written in half a millisecond
 _HEADS = (
@@ -42,7 +43,7 @@ class Form:
     tokens_after: int
     free: int = 0  # tokens that could still be shortened; 0 once it was
     cuts: tuple[
-        tuple[int, int, tuple[int, ...]], ...
+        tuple[int, int, Bounds], ...
     ] = ()  # (position of the slot, its length, start, end, ...); without slices a note stands there
     aged: bool = False  # an old result that was shortened once more
 
@@ -59,12 +60,15 @@ class Form:
 
     def encode(self) -> bytes:
         """Compact JSON; holds offsets, no text."""
-        values = [self.tokens_before, self.tokens_after, self.free, self.cuts]
-        if self.is_long:  # one call for all would hold Python's lock for too long
-            values[-1] = [
-                (slot, length, orjson.Fragment(_list(bounds))) for slot, length, bounds in self.cuts
-            ]
+        # Piece by piece: one call for very many numbers would hold Python's lock for too long.
+        cuts = [(slot, length, orjson.Fragment(_list(bounds))) for slot, length, bounds in self.cuts]
+        values = [self.tokens_before, self.tokens_after, self.free, cuts]
         return orjson.dumps([*values, 1] if self.aged else values)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+        return _FORM_BYTES + sum([size_of(bounds) + 100 for _, _, bounds in self.cuts])
 
     @property
     def is_long(self) -> bool:
@@ -74,7 +78,7 @@ class Form:
 
 def _list(numbers: Sequence[int]) -> bytes:
     pieces = range(0, len(numbers), _LONG_BOUNDS)
-    return b"[" + b",".join([orjson.dumps(numbers[at : at + _LONG_BOUNDS])[1:-1] for at in pieces]) + b"]"
+    return b"[%b]" % b",".join([orjson.dumps(list(numbers[at : at + _LONG_BOUNDS]))[1:-1] for at in pieces])
 
 
 def decode_form(data: bytes) -> Form | None:
@@ -85,10 +89,10 @@ def decode_form(data: bytes) -> Form | None:
             int(before),
             int(after),
             int(free),
-            tuple((int(slot), int(length), tuple(map(int, bounds))) for slot, length, bounds in cuts),
+            tuple((int(slot), int(length), compact(map(int, bounds))) for slot, length, bounds in cuts),
             bool(aged),
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -238,10 +242,10 @@ class Known:
 class PrefixStore:
     """Forms of messages and ends of conversations, in the shared cache behind a small front."""
 
-    def __init__(self, store: Cache, front_entries: int = _FRONT_ENTRIES) -> None:
+    def __init__(self, store: Cache, front_bytes: int = _FRONT_BYTES) -> None:
         self._store = store
         self._front: OrderedDict[str, Form] = OrderedDict()
-        self._entries = front_entries
+        self._room = front_bytes
 
     async def look_up(self, chain: Chain) -> Known:
         """What is known; one round trip, two after a compaction.
@@ -250,7 +254,8 @@ class PrefixStore:
         """
         heads = [chain.links[index] for index in chain.heads[:_HEADS]]
         keys = [_form_key("", link) for link in chain.links[:_SLICE]]
-        wanted = [key for key in keys if key not in self._front]
+        here = self._here(keys)
+        wanted = [key for key in keys if key not in here]
         asked = [f"i:{chain.space}", *(f"c:{head}" for head in heads), *(f"u:{head}" for head in heads)]
         cold, *answers = await self._store.get_many([*asked, *wanted])
         head, sighting, head_at = None, Sighting(None), -1
@@ -262,8 +267,8 @@ class PrefixStore:
         if head is not None and head.generation:
             forms = await self._forms(head.generation, chain.links)
         else:
-            self._take(wanted, answers[2 * len(heads) :])
-            forms = [*map(self._front.get, keys), *await self._forms("", chain.links[_SLICE:])]
+            here |= self._take(wanted, answers[2 * len(heads) :])
+            forms = [*map(here.get, keys), *await self._forms("", chain.links[_SLICE:])]
         return Known(tuple(forms), head, head_at, sighting, _decode_sighting(cold))
 
     async def _forms(self, generation: str, links: Sequence[str]) -> list[Form | None]:
@@ -271,10 +276,11 @@ class PrefixStore:
         forms: list[Form | None] = []
         for start in range(0, len(links), _SLICE):
             keys = [_form_key(generation, link) for link in links[start : start + _SLICE]]
-            wanted = [key for key in keys if key not in self._front]
+            here = self._here(keys)
+            wanted = [key for key in keys if key not in here]
             if wanted:
-                self._take(wanted, await self._store.get_many(wanted))
-            forms += map(self._front.get, keys)
+                here |= self._take(wanted, await self._store.get_many(wanted))
+            forms += map(here.get, keys)
             await asyncio.sleep(0)
         return forms
 
@@ -313,17 +319,31 @@ class PrefixStore:
         rate = hit_rate if before is None else 0.8 * before + 0.2 * hit_rate
         await self._store.set_many({f"i:{space}": Sighting(round(rate, 4)).encode()}, TTL_SECONDS)
 
-    def _take(self, keys: Sequence[str], answers: Sequence[bytes | None]) -> None:
+    def _here(self, keys: Sequence[str]) -> dict[str, Form]:
+        """What the front has; held, as it may be pushed out while the store is asked for the rest."""
+        here = {key: form for key in keys if (form := self._front.get(key)) is not None}
+        for key in here:
+            self._front.move_to_end(key)
+        return here
+
+    def _take(self, keys: Sequence[str], answers: Sequence[bytes | None]) -> dict[str, Form]:
+        taken: dict[str, Form] = {}
         for key, data in zip(keys, answers, strict=True):
             form = decode_form(data) if data is not None else None
             if form is not None:
+                taken[key] = form
                 self._remember(key, form)
+        return taken
 
     def _remember(self, key: str, form: Form) -> None:
+        known = self._front.pop(key, None)
+        if known is not None:
+            self._room += known.size
         self._front[key] = form
-        self._front.move_to_end(key)
-        while len(self._front) > self._entries:
-            self._front.popitem(last=False)
+        self._room -= form.size
+        while self._room < 0 and self._front:
+            _, dropped = self._front.popitem(last=False)
+            self._room += dropped.size
 
 
 def _encoded(forms: Mapping[int, Form], keys: Mapping[str, int]) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +42,20 @@ _MANY_PARTS = 1000  # some two milliseconds
 _UNTOUCHED = ("mode-off", "client-off", "outside-schedule")
 
 
+@dataclass(frozen=True, slots=True)
+class FrontRoom:
+    """Bytes that a process keeps at hand: scores, forms and texts used last."""
+
+    scores: int = 16 * 1024 * 1024
+    forms: int = 8 * 1024 * 1024
+    texts: int = 8 * 1024 * 1024
+
+    @classmethod
+    def of(cls, cache_bytes: int, *, shared: bool) -> FrontRoom:
+        """A fair division. Scores of a store in this very process need no copies but of the last ones."""
+        return cls(cache_bytes // (2 if shared else 32), cache_bytes // 4, cache_bytes // 4)
+
+
 class Shortener:
     """Shortens requests. One a process; safe for any number of concurrent requests of one event loop."""
 
@@ -53,11 +67,12 @@ class Shortener:
         secret: bytes = b"",
         deadline_ms: int | None = None,
         clock: Callable[[], float] = time.time,
+        room: FrontRoom = FrontRoom(),
     ) -> None:
         """`secret` salts the teams' keys: the same on every replica. `clock` gives seconds since 1970."""
-        self._prefixes = PrefixStore(cache)
-        self._memory = TextMemory()
-        self._scores = ScoreSource(engine, ScoreCache(cache), self._memory)
+        self._prefixes = PrefixStore(cache, room.forms)
+        self._memory = TextMemory(room.texts)
+        self._scores = ScoreSource(engine, ScoreCache(cache, room.scores), self._memory)
         self._counts = TokenCounts(memory=self._memory)
         self._reformer = Reformer(engine, self._scores, self._counts, clock, deadline_ms)
         self._sender = Sender(self._prefixes)

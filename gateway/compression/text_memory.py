@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-Bounds = tuple[int, ...]  # start, end, start, end, ... of the slices that stay
+Bounds = Sequence[int]  # start, end, start, end, ... of the slices that stay
 
 # Shorter texts are hashed in a microsecond or two; keeping them would only push longer ones out.
 LONG_CHARACTERS = 1024
@@ -22,6 +23,7 @@ _SAMPLES = 64  # characters that a text is looked up by; then it is compared as 
 _SHORTENED = 4  # forms kept of one text: those of teams or policies that use it at the same time
 _PIECE = 256 * 1024  # characters encoded, or
 _SLICES = 20_000  # edges of slices put together, in one step: no longer one shuts all other threads out
+_FEW = 16  # edges
 _ENTRY_BYTES = 1000  # of an entry besides its texts
 
 
@@ -37,7 +39,7 @@ class Remembered:
     @property
     def size(self) -> int:
         """Bytes of memory."""
-        shortened = sum(sys.getsizeof(text) + 8 * len(bounds) for bounds, text in self.shortened)
+        shortened = sum(sys.getsizeof(text) + size_of(bounds) for bounds, text in self.shortened)
         return _ENTRY_BYTES + sys.getsizeof(self.text) + shortened
 
 
@@ -122,6 +124,20 @@ class TextMemory:
         while self._room < 0 and self._known:
             _, dropped = self._known.popitem(last=False)
             self._room += dropped.size
+
+
+def compact(edges: Iterable[int]) -> Bounds:
+    """The numbers as they are kept: few as a tuple, many as an array, which takes a ninth of its memory.
+
+    Equal bounds are equal then. Raises OverflowError for what is no place in a text.
+    """
+    packed = array("I", edges)
+    return packed if len(packed) > _FEW else tuple(packed)
+
+
+def size_of(bounds: Bounds) -> int:
+    """Bytes of memory, about."""
+    return 4 * len(bounds) + 64 if isinstance(bounds, array) else 40 * len(bounds) + 40
 
 
 def digest_of(text: str) -> bytes:

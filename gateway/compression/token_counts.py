@@ -15,7 +15,7 @@ from gateway.turns import on_thread
 INLINE_CHARACTERS = 4_000
 _INLINE_TEXTS = 500
 _AT_ONCE = 1000
-_MEMO_ENTRIES = 50_000  # some 200 bytes each
+_MEMO_ENTRIES = 20_000  # some 250 bytes each
 _NOTHING = Remembered("", b"")
 
 _Key = tuple[bytes, str]  # digest of a text, tokenizer

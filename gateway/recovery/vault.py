@@ -12,23 +12,20 @@ import hashlib
 import hmac
 import os
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from gateway.config import Secret
 from gateway.settings import Settings
 from gateway.stores.base import Cache
 
+if TYPE_CHECKING:
+    from gateway.recovery.cipher import TeamCipher
+
 TTL_SECONDS = 3600
 KEY_BYTES = 32
-_NONCE_BYTES = 12  # what AES-GCM takes
 _NAME_LENGTH = 32  # hex digits: 128 bits
 _REMEMBERED = 10_000  # texts whose storing need not be repeated yet, some 100 bytes each
 _LARGEST_TEXT = 16 * 1024 * 1024  # characters of one text; more is not kept
@@ -66,13 +63,14 @@ class Vault:
     def __init__(self, cache: Cache, key: bytes) -> None:
         self._cache = cache
         self._key = key
-        self._team_keys: OrderedDict[str, tuple[AESGCM, bytes]] = OrderedDict()
+        self._ciphers: OrderedDict[str, TeamCipher] = OrderedDict()
         self._stored: OrderedDict[str, float] = OrderedDict()  # full name -> when, on the monotonic clock
 
     def name_of(self, team: str, text: str) -> str:
         """The name of a text: depends on team and text, and tells nothing about either without the key."""
-        _, salt = self._team(team)
-        return hmac.digest(salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:_NAME_LENGTH]
+        return hmac.digest(self._cipher(team).salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()[
+            :_NAME_LENGTH
+        ]
 
     async def put(self, team: str, texts: Sequence[str]) -> list[str]:
         """Stores the texts for an hour and gives their names."""
@@ -84,7 +82,7 @@ class Vault:
             # Half of its time is left at least: a conversation's every turn brings the same texts again.
             if now - self._stored.get(place, -TTL_SECONDS) < TTL_SECONDS / 2 or len(text) > _LARGEST_TEXT:
                 continue
-            items[place] = self._seal(team, name, text)
+            items[place] = self._cipher(team).seal(text, _bound(team, name))
             self._stored[place] = now
             self._stored.move_to_end(place)
         while len(self._stored) > _REMEMBERED:
@@ -99,32 +97,18 @@ class Vault:
             return []
         sealed = await self._cache.get_many([_place(team, name) for name in names])
         return [
-            None if data is None else self._open(team, name, data)
+            None if data is None else self._cipher(team).open(data, _bound(team, name))
             for name, data in zip(names, sealed, strict=True)
         ]
 
-    def _seal(self, team: str, name: str, text: str) -> bytes:
-        cipher, _ = self._team(team)
-        nonce = os.urandom(_NONCE_BYTES)
-        data = zlib.compress(text.encode("utf-8", "surrogatepass"), 1)
-        return nonce + cipher.encrypt(nonce, data, _bound(team, name))
-
-    def _open(self, team: str, name: str, data: bytes) -> str | None:
-        cipher, _ = self._team(team)
-        try:
-            plain = cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound(team, name))
-            return zlib.decompress(plain).decode("utf-8", "surrogatepass")
-        except (InvalidTag, ValueError, zlib.error):
-            return None
-
-    def _team(self, team: str) -> tuple[AESGCM, bytes]:
-        known = self._team_keys.get(team)
+    def _cipher(self, team: str) -> TeamCipher:
+        known = self._ciphers.get(team)
         if known is None:
-            about = b"terse originals\0" + team.encode("utf-8", "surrogatepass")
-            derived = HKDF(SHA256(), 2 * KEY_BYTES, salt=None, info=about).derive(self._key)
-            known = self._team_keys[team] = AESGCM(derived[:KEY_BYTES]), derived[KEY_BYTES:]
-            if len(self._team_keys) > _REMEMBERED:
-                self._team_keys.popitem(last=False)
+            from gateway.recovery.cipher import TeamCipher  # loaded already where a policy offers recovery
+
+            known = self._ciphers[team] = TeamCipher(self._key, team)
+            if len(self._ciphers) > _REMEMBERED:
+                self._ciphers.popitem(last=False)
         return known
 
 

@@ -44,4 +44,4 @@ def test_the_slices_of_a_string_are_those_of_its_segments(few: int, cuts: Cuts) 
 
 def test_what_is_left_out_has_no_slices() -> None:
     segment = Segment(("a",), "text", 0, "tool", "prose", OMITTED)
-    assert choosing._bounds([(segment, 7)], {}) == ((), 7)
+    assert choosing._bounds([(segment, 7)], {}) == ([], 7)

@@ -19,6 +19,7 @@ from gateway.compression.prefixes import (
     chain_of,
     decode_form,
 )
+from gateway.compression.text_memory import compact
 from gateway.shapes import Surface
 from gateway.stores.memory import MemoryCache
 from tests.support.chat_bodies import WEATHER_TOOL, conversation
@@ -211,12 +212,40 @@ def test_what_is_known_of_messages() -> None:
 def test_a_form_with_very_many_slices_is_written_in_pieces_and_reads_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    form = Form(9, 5, 0, ((0, 5000, tuple(range(1001))), (2, 10, (0, 3)), (3, 4, ())), aged=True)
+    form = Form(9, 5, 0, ((0, 5000, compact(range(1001))), (2, 10, (0, 3)), (3, 4, ())), aged=True)
     whole = form.encode()
     monkeypatch.setattr(prefixes, "_LONG_BOUNDS", 100)
     assert form.is_long
     assert form.encode() == whole
     assert decode_form(whole) == form
+
+
+async def test_forms_that_do_not_fit_into_the_front_are_known_all_the_same() -> None:
+    """One that was taken for unknown would be sent in another form than the turn before."""
+    names = chain(conversation(TURNS))
+    forms = {n: Form(900, 500, 0, ((0, 9000, compact(range(n, 2000 + n))),)) for n in range(len(TURNS))}
+    backend = MemoryCache()
+    store = PrefixStore(backend, front_bytes=10_000)
+    winners, _ = await store.fix(names, "", forms, Head("", 1, 1, 1, 1.0))
+    assert winners == forms
+    for reader in (store, PrefixStore(backend, front_bytes=0), PrefixStore(backend)):
+        for _ in range(2):
+            known = await reader.look_up(names)
+            assert [form and form.encode() for form in known.forms] == [
+                form.encode() for form in forms.values()
+            ]
+    assert len(store._front) == 1
+
+
+async def test_the_front_is_bounded_in_bytes() -> None:
+    store = PrefixStore(MemoryCache(), front_bytes=50_000)
+    for n in range(300):
+        names = chain(conversation([*TURNS, ("user", str(n))]))
+        forms = {4: Form(9, 5, 0, ((0, 50, (0, n, 20, 30)),)), 3: Form(9, 9)}
+        await store.fix(names, "", forms, Head("", 1, 1, 1, 1.0))
+    assert 0 <= store._room < 1000
+    assert sum(form.size for form in store._front.values()) == 50_000 - store._room
+    assert 50 < len(store._front) < 125
 
 
 async def test_long_forms_are_fixed_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.config import Config, Secret
@@ -200,3 +202,16 @@ async def test_without_redis_everything_is_local(tmp_path: Path) -> None:
 def test_how_money_and_time_are_told() -> None:
     assert [usd(1), usd(1_500_000), usd(123), usd(0)] == ["0.000001", "1.50", "0.000123", "0.00"]
     assert [duration(0), duration(65), duration(3600)] == ["0s", "1m5s", "1h0m0s"]
+
+
+async def test_values_take_no_more_memory_than_their_length() -> None:
+    """What orjson returns keeps the room that it was written in, up to thirty times its length."""
+    cache = MemoryCache()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(100):
+            await cache.set_many({f"key {n}": orjson.dumps([n, *range(3000)])}, 60)
+        assert tracemalloc.get_traced_memory()[0] - before < 1.1 * cache.bytes_used
+    finally:
+        tracemalloc.stop()

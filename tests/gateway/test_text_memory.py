@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.compression import text_memory
-from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory, digest_of, slices_of
+from gateway.compression.prefixes import Form, decode_form
+from gateway.compression.text_memory import (
+    LONG_CHARACTERS,
+    TextMemory,
+    compact,
+    digest_of,
+    size_of,
+    slices_of,
+)
 
 LONG = "The meeting of the board was moved to Friday. " * 60
 
@@ -102,3 +110,18 @@ def test_long_texts_are_hashed_in_pieces(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_memory, "_PIECE", 3)
         assert digest_of(text) == hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=60))
+def test_bounds_are_kept_small_and_stay_equal(edges: list[int]) -> None:
+    bounds = compact(edges)
+    assert list(bounds) == edges
+    assert bounds == compact(tuple(edges))
+    assert size_of(compact(range(1000))) < 5000 < size_of(tuple(range(1000)))
+
+
+@pytest.mark.parametrize("edge", [-1, 2**32])
+def test_what_is_no_place_in_a_text_is_refused(edge: int) -> None:
+    with pytest.raises(OverflowError):
+        compact([edge])
+    assert decode_form(Form(1, 1, 0, ((0, 9, (0, 7)),)).encode().replace(b"7", str(edge).encode())) is None

@@ -15,8 +15,8 @@ from gateway.errors import BudgetExceeded, RateLimited, Unavailable
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Usage
 from gateway.stores.base import Account, Hold, Stores
 from gateway.stores.breaker import FAILURES_TO_OPEN, SECONDS_OPEN, Breaker
-from gateway.stores.open import open_redis
 from gateway.stores.redis_ledger import RedisLedger
+from gateway.stores.redis_stores import open_redis
 from policies.shapes import Budget, Limits, Match, Plan, Policy, Team
 from tests.with_redis.server import RedisServer
 

@@ -14,8 +14,8 @@ from gateway.config import Config, ModelConfig, Secret
 from gateway.settings import Settings
 from gateway.shapes import Compressed, ParsedRequest, Price, Usage
 from gateway.stores.base import Hold, Stores
-from gateway.stores.open import open_redis
 from gateway.stores.redis_ledger import RedisLedger
+from gateway.stores.redis_stores import open_redis
 from policies.shapes import Budget, Limits, Match, Plan, Policy, PressureStep, Route, RouteMatch, Team
 from tests.with_redis.server import RedisServer
 
