@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal, TypeVar
@@ -22,6 +23,7 @@ from compressor.engine.worker import Worker, answer
 from compressor.errors import EngineStopped
 from compressor.shapes import ScoreTimings, WordScores
 from compressor.text.words import split_words
+from compressor.turns import short_turns
 
 T = TypeVar("T")
 
@@ -65,15 +67,19 @@ class Engine:
         self._line = WaitingLine(limits.max_waiting_tokens)
         self._threads = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-tokenize")
         self._slabs = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-slabs")
+        # The encoder's thread must not wait behind those that tokenise; on a CPU the encoder is slow anyway.
+        on_cpu = self.device == "cpu"
+        self._turns: Callable[[], AbstractContextManager[None]] = nullcontext if on_cpu else short_turns
         self._worker = Worker(scorer, self._line, limits.max_batch_tokens)
 
     async def score(self, text: str) -> WordScores:
         """One byte a word of `split_words(text)`; a word that the encoder has no token for gets 0."""
         begun = perf_counter()
         job = Job("score", asyncio.get_running_loop())
-        words = await self._feed(job, len(text), lambda: self._feed_windows(job, text))
-        values = np.zeros(words, np.uint8)
-        parts = await self._answer(job)
+        with self._turns():
+            words = await self._feed(job, len(text), lambda: self._feed_windows(job, text))
+            values = np.zeros(words, np.uint8)
+            parts = await self._answer(job)
         if not parts:
             return WordScores(values, self.fingerprint)
         for window, part in zip(job.windows, parts, strict=True):
@@ -99,8 +105,9 @@ class Engine:
         job = Job(task, asyncio.get_running_loop())
         entries = job.add(windows)
         job.complete()
-        self._line.put(entries)
-        parts = await self._answer(job)
+        with self._turns():
+            self._line.put(entries)
+            parts = await self._answer(job)
         return np.stack(parts) if task == "embed" else np.concatenate(parts)
 
     def health(self) -> EngineHealth:
