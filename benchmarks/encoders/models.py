@@ -22,7 +22,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 # llmlingua reads the family off the path.
 REFERENCE_NAME = {
     "embedded": "bert-base-multilingual-cased",
-    "tiny": "xlm-roberta-tiny",
+    "tiny": "xlm-roberta-large",
     "xlmr-large": "xlm-roberta-large",
     "mbert-base": "bert-base-multilingual-cased",
 }
