@@ -7,6 +7,7 @@ import logging
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from gateway.accounting.receipts import NOTHING_USED, Exchange, receipt_headers,
 from gateway.accounting.usage import UsageWatch
 from gateway.errors import GatewayError
 from gateway.exchange import Admitted, Answer
-from gateway.shapes import Receipt, Usage
+from gateway.shapes import Compressed, Receipt, Usage
 from gateway.upstream.directory import Sent
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Settlement:
             receipt = self._write()
             await self._settle(receipt)
             own = without(receipt.usage, self._additional)
-            await self._services.shortener.observe(self._admitted.compressed, own)
+            await self._services.shortener.observe(self._observed, own)
             if self._first_token and self._additional == NOTHING_USED:
                 seconds = self._first_token - self._forwarded
                 self._services.shortener.note_first_token(self._admitted.request.model, own, seconds)
@@ -193,6 +194,14 @@ class Settlement:
     def _additional(self) -> Usage:
         told = self._sent.additional if self._sent else None
         return told() if told is not None else NOTHING_USED
+
+    @property
+    def _observed(self) -> Compressed:
+        """What was sent; a fallback's bill says nothing of the tokenizer of the model that was asked for."""
+        compressed = self._admitted.compressed
+        if self._sent is None or self._sent.model.name == self._admitted.model.name:
+            return compressed
+        return replace(compressed, billing_name="")
 
     @property
     def _attempts(self) -> int:

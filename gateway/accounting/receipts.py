@@ -140,8 +140,11 @@ def _scale(compressed: Compressed, usage: Usage) -> float:
     """Billed tokens a counted token of text.
 
     A bill holds more than text: templates, ids of tool calls, images. Where the tokenizer is known, a bill
-    over our count shows those, and nothing of the text that was left out.
+    over our count shows those, and nothing of the text that was left out. Where it is not, what the model's
+    earlier bills have taught counts, and before the first of them this bill alone.
     """
+    if compressed.billed_per_token is not None:
+        return compressed.billed_per_token
     text = usage.input_tokens
     if compressed.untold_tokens is not None:
         text -= min(compressed.untold_tokens, text // 2)

@@ -60,7 +60,9 @@ class Job:
     salt: bytes  # the team's
     memory: TextMemory
     watch: Watch = field(default_factory=Watch)
-    foreign_tokenizer: bool = False  # `counter` is not the model's own, which is not here
+    # `counter` is not the model's own, which is not here: whose bills teach by how much it is off.
+    foreign_tokenizer: str = ""
+    billed_per_token: float | None = None  # what they have taught
 
     def is_large(self, texts: Iterable[str]) -> bool:
         """Whether reading and writing a body with these texts is work for a thread.

@@ -125,6 +125,7 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
     status: Status = "applied" if body is not job.request.body else "skipped"
     if outcome.failure:
         status = "failed-open"
+    foreign = "" if _has_media(job) else job.foreign_tokenizer
     reason = outcome.failure or ("" if status == "applied" else outcome.plan.reason or "nothing-to-cut")
     return Compressed(
         body=job.request.body if audit else body,
@@ -146,7 +147,9 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
         prefix_original_tokens=original,
         prefix_hit_rate=rate if original >= LEAST_CACHED_TOKENS else 0.0,
         observed_hit_rate=past.known.sighting.hit_rate,
-        untold_tokens=_untold(past) if job.foreign_tokenizer and not _has_media(job) else None,
+        untold_tokens=_untold(past) if foreign else None,
+        billed_per_token=job.billed_per_token if foreign else None,
+        billing_name=foreign,
     )
 
 

@@ -16,6 +16,7 @@ import orjson
 from compressor.engine.protocol import ScoringEngine
 from compressor.text.tokens import has_encoding
 from gateway.access.estimates import affordable_input
+from gateway.accounting.token_ratios import TokenRatios
 from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import sort_messages
 from gateway.compression.job import MANY_MESSAGES, Job, Past, Watch, at_work
@@ -76,6 +77,7 @@ class Shortener:
         self._counts = TokenCounts(memory=self._memory)
         self._reformer = Reformer(engine, self._scores, self._counts, clock, deadline_ms)
         self._sender = Sender(self._prefixes)
+        self._ratios = TokenRatios(cache)
         self._secret = secret
         self._clock = clock
 
@@ -99,10 +101,12 @@ class Shortener:
             counter = await self._counts.counter(model.tokenizer or model.model or request.model)
             budget, limit = self._budget(request, caller, match, model, price, spent)
             salt = team_salt(self._secret, caller.team.name)
-            foreign = not (model.tokenizer or has_encoding(model.model or request.model))
-            job = Job(
-                request, match.policy, budget, price, limit, counter, salt, self._memory, watch, foreign
-            )
+            job = Job(request, match.policy, budget, price, limit, counter, salt, self._memory, watch)
+            name = model.model or request.model
+            if not (model.tokenizer or has_encoding(name)):
+                foreign = f"{model.upstream}/{name}"
+                ratio = await self._ratios.of(foreign)
+                job = replace(job, foreign_tokenizer=foreign, billed_per_token=ratio)
             return await self._run(job)
         except Unavailable:
             raise
@@ -119,7 +123,16 @@ class Shortener:
             self._reformer.prefill.note(model, usage.input_tokens - usage.cached_input_tokens, seconds)
 
     async def observe(self, compressed: Compressed, usage: Usage) -> None:
-        """Learns from the upstream's usage how well this conversation's prefix is cached. Never raises."""
+        """Learns from the upstream's usage how well this conversation's prefix is cached, and how the model
+        counts. Never raises.
+        """
+        if compressed.billing_name and not usage.estimated:
+            await self._ratios.note(
+                compressed.billing_name,
+                compressed.tokens_after,
+                compressed.untold_tokens or 0,
+                usage.input_tokens,
+            )
         if not compressed.conversation or usage.estimated or not usage.cache_reported:
             return
         head, _, space = compressed.conversation.partition(":")
