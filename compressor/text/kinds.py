@@ -51,6 +51,7 @@ _CODE_HEAD = re.compile(
 )
 # What tools put in front of a file's lines: "12:code", "    12\tcode", "12→code", "12| code".
 _NUMBERED = re.compile(r"[ \t]{0,8}(\d{1,6})(?::|\t|→|\||  )(?=(.*))")
+_YAML_KEY = re.compile(r"[ ]*(?:- )?[\w.\-/\"'$]+:(?:[ \t]|$)")
 _MARKDOWN = re.compile(
     r"^(?:#{1,6} \S|```|~~~|[-*+] \S|\d{1,3}\. \S|> |\|.*\|[ \t]*$|={3,}$|-{3,}$)"
     r"|\[[^\[\]\n]+\]\((?:\w+:/|mailto:|[./#]|[\w\-]+[./])[^()\s]*\)|\*\*\S",
@@ -83,7 +84,7 @@ def _kind_of_lines(sample: str, lines: list[str]) -> str:
         return "html"
     if _is_table(lines):
         return "table"
-    if _is_code(sample, lines):
+    if _is_settings(lines) or _is_code(sample, lines):
         return "code"
     marks = _matches(_MARKDOWN, sample, _MARKDOWN_MARKS)
     return "markdown" if marks >= 3 and marks * 8 >= len(lines) else "prose"
@@ -166,6 +167,14 @@ def _is_listing(lines: list[str]) -> bool:
     following = sum(after == before + 1 for before, after in pairwise(numbers))
     code = [found[2] for found in numbered if found[2].strip()]
     return following >= 0.8 * (len(numbers) - 1) and bool(code) and _at_least(0.3, CODE_LINE, code)
+
+
+def _is_settings(lines: list[str]) -> bool:
+    """YAML: keys, some of them under others, list items and comments."""
+    keys = sum(_YAML_KEY.match(line) is not None for line in lines)
+    nested = sum(line.startswith("  ") and _YAML_KEY.match(line) is not None for line in lines)
+    rest = sum(line.lstrip().startswith(("#", "- ", "---")) and not _YAML_KEY.match(line) for line in lines)
+    return len(lines) >= 6 and nested >= 0.2 * len(lines) and keys + rest >= 0.8 * len(lines)
 
 
 def _is_code(sample: str, lines: list[str]) -> bool:

@@ -20,7 +20,14 @@ _NO_TROUBLE = re.compile(
 _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|\d+")
 _DIGIT = re.compile(r"\d")
 _NAME_LETTERS = 3  # a word that tells one kind of line from another has so many letters
+_PLAIN_WORD = re.compile(r"(?<!\S)[\"'(]?[A-Za-z\u00c0-\u024f'’\-]+[.,;:!?)\"']*(?!\S)")
+_MARKDOWN_RULE = re.compile(r"[ \t]*\|[ :|\-]*-{3,}[ :|\-]*\|[ \t]*$")
+_LINES_SAMPLE = 20_000
+_FEWEST_ROWS = 6
+_SENTENCE_WORDS = 6
+_MOST_SAID = 0.35  # of the characters
 _EDGE_LINES = 3  # of a log: how it starts, how it ended
+_MOST_TROUBLE = 0.2
 _SAME_TROUBLE = 2  # the same error again and again says nothing new
 _EDGE_FRAMES = 3
 _NUMBER = r"(?:[ \t]{0,8}\d{1,6}(?::|\t|→|\||  ))?"  # of a line, as tools that show files put it
@@ -58,6 +65,26 @@ def log_lines(lines: Sequence[str]) -> tuple[set[int], set[int]]:
 def tells_trouble(line: str) -> bool:
     """Whether a line speaks of an error, a failure or a warning."""
     return bool(_TROUBLE.search(line)) and not _NO_TROUBLE.search(line)
+
+
+def goes_by_lines(text: str) -> bool:
+    """Whether a text of no other kind is rows rather than sentences: listings, settings, what tests print.
+
+    Words of such a line mean nothing without the others.
+    """
+    lines = [line for line in text[:_LINES_SAMPLE].splitlines() if line.strip()]
+    if len(lines) < _FEWEST_ROWS or any(_MARKDOWN_RULE.match(line) for line in lines):
+        return False
+    said = sum(len(line) for line in lines if _is_said(line))
+    return said < _MOST_SAID * sum(map(len, lines))
+
+
+def _is_said(line: str) -> bool:
+    """Whether a line is (part of) a sentence: mostly plain words, or a script that is no Latin."""
+    if sum(sign.isalpha() and not sign.isascii() for sign in line) > 0.3 * len(line):
+        return True
+    words = line.split()
+    return len(words) >= _SENTENCE_WORDS and len(_PLAIN_WORD.findall(line)) >= 0.75 * len(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +131,20 @@ def _name_of(words: Sequence[str], spread: Mapping[str, int]) -> int:
         if not _DIGIT.search(word) and sum(map(str.isalpha, word)) >= _NAME_LETTERS
     ]
     return min(plain)[1] if plain else -1
+
+
+def trouble_lines(lines: Sequence[str]) -> set[int]:
+    """The lines of running text that speak of trouble; none where that is all that it is about."""
+    kept: set[int] = set()
+    seen: Counter[str] = Counter()
+    for index, line in enumerate(lines):
+        if tells_trouble(line):
+            form = _VARIABLE.sub("0", line)
+            seen[form] += 1
+            if seen[form] <= _SAME_TROUBLE:
+                kept.add(index)
+    size = sum(map(len, lines))
+    return kept if sum(len(lines[index]) for index in kept) <= _MOST_TROUBLE * size else set()
 
 
 def outline_lines(lines: Sequence[str]) -> set[int]:

@@ -25,6 +25,7 @@ from compressor.text.line_text import (
     log_lines,
     outline_lines,
     trace_lines,
+    trouble_lines,
 )
 from compressor.text.protection import CODE, mark_spans
 from compressor.text.units import Units
@@ -72,8 +73,8 @@ def treat(
 ) -> Treatment:
     """The treatment of a text of this kind. `codes` is what the caller protects; kinds add to it.
 
-    With `fold` what only repeats goes first of all: the layout of JSON, and of a log's line that repeats an
-    earlier one all but what differs.
+    With `fold`, for results of tools, what only repeats goes first of all: the layout of JSON, and of a log's
+    line that repeats an earlier one all but what differs; and lines of prose that speak of trouble stay.
 
     In texts that are shortened by lines (logs, diffs, stack traces) a line that goes takes its numbers and
     names along; what the caller forced stays everywhere.
@@ -93,6 +94,10 @@ def treat(
     treatment = _TREATMENTS.get(kind, _treat_prose)(words, units, plain)
     if fold and kind == "json":
         return replace(treatment, loose=np.asarray(list(loose_spaces(words.text)), np.int64).reshape(-1, 2))
+    if fold and kind in ("prose", "markdown"):
+        stays = np.isin(units.line, list(trouble_lines(_lines_of(words, units))))
+        treatment.codes[stays & (treatment.codes == 0)] = CODE["errors"]
+        return replace(treatment, sticky=treatment.sticky & ~stays)
     return _folded(words, units, treatment) if fold and kind == "log" else treatment
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from compressor.text.kinds import detect_kind
+from compressor.text.line_text import goes_by_lines
 from gateway.chat.conversation import Conversation, Message, Slot, read_conversation
 from gateway.chat.instructions import Kept, closing, merge, opening, tagged_passages
 from gateway.shapes import ParsedRequest, Segment, SegmentKind
@@ -107,7 +108,7 @@ def _cut(slot: Slot, index: int, policy: Policy, kept: Iterable[Kept]) -> Iterat
     for passage in [*passages, Kept(len(slot.text), len(slot.text), "")]:
         if passage.start > position:
             text = slot.text[position : passage.start]
-            yield Segment(slot.path, text, index, slot.role, _kind_of(text), "", slot.tool, position)
+            yield Segment(slot.path, text, index, slot.role, _kind_of(text, slot), "", slot.tool, position)
         if passage.end > passage.start:
             text = slot.text[passage.start : passage.end]
             yield Segment(
@@ -142,11 +143,14 @@ def _by_policy(slot: Slot, policy: Policy) -> str:
 
 
 def _kind(slot: Slot) -> SegmentKind:
-    return "tool-call" if slot.protected == "tool-call" else _kind_of(slot.text)
+    return "tool-call" if slot.protected == "tool-call" else _kind_of(slot.text, slot)
 
 
-def _kind_of(text: str) -> SegmentKind:
-    return cast(SegmentKind, detect_kind(text))
+def _kind_of(text: str, slot: Slot) -> SegmentKind:
+    """The kind of a text; rows that a tool gave back (listings, settings, tests) are read as a log is."""
+    kind = cast(SegmentKind, detect_kind(text))
+    by_lines = slot.role == "tool" and (kind == "prose" or (kind == "table" and "|" in text))
+    return "log" if by_lines and goes_by_lines(text) else kind
 
 
 def _rough_count(text: str) -> int:

@@ -25,6 +25,8 @@ _LEAST_SAVED = 0.02
 OMITTED = "omitted"  # `protected` of a segment that is left out as a whole
 _PORTION = 20_000  # numbers
 _FEW = 32  # spans that arrays are slower for
+# How an old result of a kind is treated, that has nothing to lose at its first appearance.
+_OLDER = {"code": "code-outline", "table": "log"}
 _NOTE_TOKENS = 12  # of conversation.LEFT_OUT
 
 Parts = list[tuple[Segment, int]]  # segments of one message, each with its tokens
@@ -112,8 +114,8 @@ def _once_more(
     if wanted >= tokens:
         return None
     passage = passage_of(segment, judged, policy)
-    if segment.kind == "code":
-        passage = replace(passage, kind="code-outline")
+    kind = _OLDER.get(segment.kind)
+    passage = replace(passage, kind=kind) if kind else passage
     return _shorten([passage], wanted, counter)[0]
 
 

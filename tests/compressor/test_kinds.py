@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.text.kinds import KINDS, detect_kind
+from compressor.text.line_text import goes_by_lines
 
 PROSE = (
     "The council met on Tuesday. It agreed, after a long debate, to build the bridge. Nobody objected. " * 5
@@ -47,6 +48,22 @@ GO = 'package main\n\nimport "fmt"\n\nfunc main() {\n\tx := 1\n\tfmt.Println(x)\
 BASE64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk" * 8
 
 
+YAML = """\
+# what runs where
+services:
+  web:
+    image: nginx:1.27
+    ports: [8080]
+  worker:
+    image: app:3
+    # keep it alive
+    restart: always
+    command:
+      - run
+      - --fast
+"""
+
+
 def numbered(text: str, form: str) -> str:
     return "\n".join(form.format(number, line) for number, line in enumerate(text.splitlines(), 41))
 
@@ -75,6 +92,8 @@ def numbered(text: str, form: str) -> str:
         (numbered(inspect.getsource(textwrap), "{}:{}"), "code"),
         (numbered(inspect.getsource(textwrap), "{:6}\t{}"), "code"),
         ("[File: /a/b.py (90 lines total)]\n(40 more lines above)\n" + numbered(GO, "{}:{}"), "code"),
+        (YAML, "code"),
+        ("Anna: yes, that is what I thought.\nBen: and then we went home.\n" * 9, "prose"),
         (numbered("A sentence that somebody wrote down.\n" * 9, "{}: {}"), "prose"),
         (GO, "code"),
         (json.dumps({"a": [1, 2, {"b": "text " * 20}]}), "json"),
@@ -88,6 +107,35 @@ def numbered(text: str, form: str) -> str:
 )
 def test_kinds(text: str, kind: str) -> None:
     assert detect_kind(text) == kind
+
+
+PYTEST = "\n".join(f"tests/test_mod{i}.py ....................F....   [{i}%]" for i in range(20))
+WRAPPED = """\
+The committee discussed at great length whether the old bridge should
+be repaired or replaced entirely, and who would have to pay for it if
+the city did not. Nobody was sure. The engineers had brought a report,
+which said that the foundations would hold for another twenty years at
+least, provided that no heavy traffic was let onto it in the meantime,
+and the mayor asked whether anybody had counted the lorries last year.
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("-rw-r--r-- 1 root root 3485 Nov 25 21:34 gateway/app.py\n" * 9, True),
+        (PYTEST, True),
+        ("boto3            1.43.11\nJinja2           3.1.6\n" * 5, True),
+        ("  1 | customer-1 |  7 | active\n" * 9, True),
+        (WRAPPED, False),
+        ("A paragraph of one line that somebody wrote down, and went on with for long. " * 4 + "\n", False),
+        ("会议讨论了桥梁是否应该修复。\n" * 9, False),
+        ("| a | b |\n|---|---|\n" + "| some words | 2 |\n" * 9, False),
+        ("", False),
+    ],
+)
+def test_rows_are_told_from_sentences(text: str, rows: bool) -> None:
+    assert goes_by_lines(text) is rows
 
 
 @given(st.text(st.characters()))

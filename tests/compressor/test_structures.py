@@ -191,6 +191,18 @@ def test_folded_logs_keep_every_event_by_what_is_new_in_it() -> None:
     assert shorten(text, 1.0, "log", fold=True).text == text
 
 
+def test_lines_of_trouble_in_what_a_tool_said_stay_whole() -> None:
+    told = "\n".join(f"{SENTENCE} {i}." for i in range(12))
+    text = f"{told}\nValueError: bad row 17 of the second upload\n{told}\nexit code 3 was returned\n{told}"
+    shortened = shorten(text, 0.3, "prose", fold=True, protect=frozenset())
+    assert "\nValueError: bad row 17 of the second upload\n" in shortened.text
+    assert "\nexit code 3 was returned\n" in shortened.text
+    about = "\n".join(f"An error {i} is a failure that nobody has yet given a name to." for i in range(30))
+    assert shorten(about, 0.3, "prose", fold=True, protect=frozenset()).tokens_after <= 0.3 * COUNTER.count(
+        about
+    )
+
+
 def test_folding_prefers_patterns_and_stays_within_the_budget() -> None:
     text = log_of(200)
     plain, folded = shorten(text, 0.3, "log"), shorten(text, 0.3, "log", fold=True)
