@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from gateway.api.error_response import BUG, send_error
-from gateway.api.receiving import ClientLeft, Message, Receive, Scope, Send, receive_request, request_id_of
+from gateway.api.receiving import (
+    BodyEnded,
+    ClientLeft,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    receive_request,
+    request_id_of,
+)
 from gateway.chat.event_stream import error_event
 from gateway.chat.large_json import LARGE_BYTES
-from gateway.errors import GatewayError, InternalError
+from gateway.errors import BadRequest, GatewayError, InternalError
 from gateway.exchange import Answer, Received
 from gateway.pipeline import answer
 from gateway.releasing import large_request
@@ -39,6 +48,10 @@ class Answering:
             await self._answer(services, request_id, scope, receive, send)
         except GatewayError as error:
             await send_error(send, self._surface, error, request_id)
+        except BodyEnded:
+            # Mostly nobody hears it; one that wrote no HTTP does, and gets no 500 from the server.
+            with suppress(Exception):
+                await send_error(send, self._surface, BadRequest("the body is not complete"), request_id)
         except ClientLeft:
             return
         except Exception:  # noqa: BLE001 - the last line of defence: a bug is a 500 in the right shape

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,6 +19,7 @@ from compressor.shapes import Shortened
 from compressor.text.tokens import counter_for
 from gateway.accounting.receipts import receipt_headers
 from gateway.api.receiving import receive_request, request_id_of
+from gateway.chat.lenient_json import write_json
 from gateway.chat.request import parse_request, read_object
 from gateway.config import ModelConfig
 from gateway.errors import BadRequest, GatewayError, NotFound, Unavailable
@@ -46,7 +46,7 @@ async def compress(request: Request) -> Response:
     compressed = await services.shortener.shorten(
         parsed, caller, match, model=model, price=live.price_of(model), spent=spent
     )
-    messages = orjson.loads(compressed.body)["messages"]
+    messages = read_object(compressed.body)["messages"]
     before, after = compressed.tokens_before, compressed.tokens_after
     frozen = _frozen(parsed.raw)
     if frozen:
@@ -89,7 +89,7 @@ def _frozen(given: Mapping[str, Any]) -> int:
 
 
 def _text_of(message: Mapping[str, Any]) -> str:
-    return orjson.dumps(message.get("content")).decode()
+    return write_json(message.get("content")).decode()
 
 
 async def compress_prompt(request: Request) -> Response:
@@ -236,7 +236,7 @@ async def _receive(request: Request) -> tuple[Received, Caller]:
 
 
 def _json(value: Any, headers: Mapping[str, str]) -> Response:
-    return Response(orjson.dumps(value), headers=headers, media_type="application/json")
+    return Response(write_json(value), headers=headers, media_type="application/json")
 
 
 routes = [

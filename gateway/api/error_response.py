@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.receiving import Send, request_id_of
 from gateway.chat.event_stream import error_body
+from gateway.chat.lenient_json import write_json
 from gateway.errors import GatewayError, InternalError
 from gateway.shapes import Surface
 
@@ -32,7 +32,7 @@ async def send_error(
     more_headers: Iterable[tuple[str, str]] = (),
 ) -> None:
     """The whole response."""
-    body = orjson.dumps(error_body(surface, error, request_id))
+    body = write_json(error_body(surface, error, request_id))
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -57,7 +57,7 @@ async def error_response(request: Request, error: Exception) -> Response:
         raise error
     surface: Surface | None = "messages" if request.url.path.startswith("/v1/messages") else None
     request_id = request_id_of(request.scope["headers"])
-    body = orjson.dumps(error_body(surface, shown, request_id))
+    body = write_json(error_body(surface, shown, request_id))
     headers = {"x-request-id": request_id, **shown.headers}
     return Response(body, shown.status, headers=headers, media_type="application/json")
 

@@ -27,7 +27,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class ClientLeft(Exception):
-    """The client hung up before its request was complete."""
+    """The client hung up before it had its answer."""
+
+
+class BodyEnded(ClientLeft):
+    """The body ended before it was complete: the client hung up, or wrote no HTTP."""
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -44,7 +48,7 @@ def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
 async def receive_request(
     surface: Surface, scope: Scope, receive: Receive, request_id: str, max_body_bytes: int
 ) -> Received:
-    """The whole request. Raises BodyTooLarge, BadRequest for an encoding that cannot be read, ClientLeft."""
+    """The whole request. Raises BodyTooLarge, BadRequest for an encoding that cannot be read, BodyEnded."""
     started = time.perf_counter()
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
     named = dict(reversed(headers))  # the first of duplicates counts
@@ -59,7 +63,7 @@ async def receive_request(
 
 
 async def read_body(named: dict[str, str], receive: Receive, max_body_bytes: int) -> bytes:
-    """The body as it came. Raises BodyTooLarge (at once, where the length is announced), ClientLeft."""
+    """The body as it came. Raises BodyTooLarge (at once, where the length is announced), BodyEnded."""
     announced = named.get("content-length", "")
     if announced.isdigit() and int(announced) > max_body_bytes:
         raise _too_large(max_body_bytes)
@@ -80,7 +84,7 @@ async def read_body(named: dict[str, str], receive: Receive, max_body_bytes: int
         if not message.get("more_body"):
             return b"".join(parts)
         message = await receive()
-    raise ClientLeft
+    raise BodyEnded
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -91,13 +95,18 @@ def _decode(body: bytes, encoding: str, limit: int) -> bytes:
     """A compressed body; a small one that grows beyond the limit is refused before it is unpacked."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise BadRequest(f"content-encoding: expected gzip, deflate or identity, got {encoding!r}")
-    decoder = zlib.decompressobj(_EITHER_ZLIB_OR_GZIP)
-    try:
-        decoded = decoder.decompress(body, limit + 1)
-    except zlib.error:
-        raise BadRequest(f"the body is no valid {encoding}") from None
-    if len(decoded) > limit or decoder.unconsumed_tail:
-        raise _too_large(limit)
-    if not decoder.eof:
-        raise BadRequest(f"the body is no complete {encoding}")
-    return decoded
+    members: list[bytes] = []
+    room = limit
+    while body or not members:  # gzip may come in several members, one after another
+        decoder = zlib.decompressobj(_EITHER_ZLIB_OR_GZIP)
+        try:
+            members.append(decoder.decompress(body, room + 1))
+        except zlib.error:
+            raise BadRequest(f"the body is no valid {encoding}") from None
+        room -= len(members[-1])
+        if room < 0 or decoder.unconsumed_tail:
+            raise _too_large(limit)
+        if not decoder.eof:
+            raise BadRequest(f"the body is no complete {encoding}")
+        body = decoder.unused_data
+    return b"".join(members)

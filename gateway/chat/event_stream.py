@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from gateway.chat.lenient_json import write_json
 from gateway.errors import GatewayError
 from gateway.shapes import Surface
 
@@ -44,7 +43,7 @@ def data_of(event: bytes) -> bytes:
 def write_event(value: Any, name: str = "") -> bytes:
     """One event with JSON data."""
     head = b"event: " + name.encode() + b"\n" if name else b""
-    return head + b"data: " + orjson.dumps(value) + b"\n\n"
+    return head + b"data: " + write_json(value) + b"\n\n"
 
 
 def error_body(surface: Surface | None, error: GatewayError, request_id: str = "") -> dict[str, Any]:

@@ -22,6 +22,7 @@ SURFACES: Mapping[str, Surface] = {
     "/v1/messages/count_tokens": "messages",
 }
 
+_LONGEST_MODEL = 512
 # Where each surface says how long the answer may become; the first that is set counts.
 _OUTPUT_LIMITS: Mapping[Surface, tuple[str, ...]] = {
     "chat": ("max_completion_tokens", "max_tokens"),
@@ -43,6 +44,8 @@ def parse_request(
     model = raw.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("model: expected the name of a model", param="model")
+    if len(model) > _LONGEST_MODEL or not model.isprintable():  # an unpaired surrogate is not
+        raise BadRequest(f"model: expected printable characters, {_LONGEST_MODEL} at most", param="model")
     stream = raw.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest(f"stream: expected true or false, got {_shown(stream)}", param="stream")

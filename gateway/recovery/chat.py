@@ -25,7 +25,10 @@ class ChatDialect:
         sent["tools"] = [*tools, DEFINITION]
         sent["tool_choice"] = "auto"  # the default, which some servers (llama-cpp-python) want to hear
         if raw.get("stream"):  # every round is paid for
-            sent["stream_options"] = {**(raw.get("stream_options") or {}), "include_usage": True}
+            options = raw.get("stream_options") or {}
+            if not isinstance(options, dict):
+                return None  # the upstream's to refuse
+            sent["stream_options"] = {**options, "include_usage": True}
         return sent
 
     def next_round(

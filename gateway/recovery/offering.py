@@ -46,7 +46,8 @@ def offer(request: ParsedRequest, compressed: Compressed, policy: Policy) -> Off
     offered = dialect.offered(raw, sent) if originals else None
     if offered is None:
         return None
-    wants_usage = bool((raw.get("stream_options") or {}).get("include_usage"))
+    options = raw.get("stream_options")
+    wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
     return Offer(dialect, offered, originals, wants_usage)
 
 

@@ -16,6 +16,7 @@ import orjson
 from compressor.engine.protocol import ScoringEngine
 from gateway.accounting.usage import read_usage
 from gateway.chat.event_stream import EventSplitter
+from gateway.chat.lenient_json import write_json
 from gateway.errors import UpstreamBroke
 from gateway.exchange import Admitted
 from gateway.recovery.offering import Offer, offer
@@ -60,7 +61,7 @@ class Recovery:
             return await live.directory.send(outgoing, admitted.model)
         names = await self.vault.put(admitted.caller.team.name, offered.originals)
         headers = [(name, value) for name, value in outgoing.headers if name != "accept-encoding"]
-        outgoing = replace(outgoing, body=orjson.dumps(offered.raw), wire=None, headers=headers)
+        outgoing = replace(outgoing, body=write_json(offered.raw), wire=None, headers=headers)
         sent = await live.directory.send(outgoing, admitted.model)
         if sent.reply.status != 200:
             return sent
@@ -106,7 +107,7 @@ class Rounds:
         raw.update(self.offered.dialect.next_round(raw, done, answers, last=last))
         await self._admit(len(calls))
         self.count += 1
-        outgoing = replace(self.outgoing, body=orjson.dumps(raw))
+        outgoing = replace(self.outgoing, body=write_json(raw))
         sent = await self.live.directory.send(outgoing, self.admitted.model)
         goes_on = sent.reply.status == 200
         if not goes_on and restart:

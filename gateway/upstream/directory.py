@@ -96,10 +96,12 @@ class Directory:
     def _target(self, outgoing: Outgoing, model: ModelConfig) -> Target:
         request = outgoing.request
         named = model.model or model.name
+        upstream = self._upstreams[model.upstream]
+        taker = upstream.get(request.surface, upstream["other"])
         body, headers = outgoing.body, outgoing.headers
         if _is_renamed(request, model):
             body = rename_model(body, named)
-        if body is request.body and outgoing.wire is not None:
+        if body is request.body and outgoing.wire is not None and isinstance(taker, PassthroughUpstream):
             body = outgoing.wire
         else:
             headers = [(name, value) for name, value in headers if name != "content-encoding"]
@@ -112,9 +114,7 @@ class Directory:
             headers=to_upstream(headers, stream=request.stream),
             client_key=outgoing.client_key,
         )
-        upstream = self._upstreams[model.upstream]
-        send = upstream.get(request.surface, upstream["other"]).send
-        return Target(partial(send, call), self._configs[model.upstream].retries)
+        return Target(partial(taker.send, call), self._configs[model.upstream].retries)
 
     async def close(self) -> None:
         """Closes every upstream."""

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from gateway.chat.event_stream import DONE, error_body, write_event
+from gateway.chat.request import read_object
 from gateway.config import UpstreamConfig
 from gateway.errors import BadRequest, GatewayError, UpstreamBroke, UpstreamTimeout, UpstreamUnreachable
 from gateway.settings import set_environment
@@ -60,7 +61,7 @@ class LitellmUpstream:
 
     async def send(self, call: UpstreamCall) -> UpstreamReply:
         """Translates, asks, translates back; what the provider refuses is a reply in the surface's shape."""
-        asked = orjson.loads(call.body)
+        asked = read_object(call.body)
         litellm = await load_litellm()
         arguments = self._arguments(litellm, call, asked)
         try:

@@ -17,6 +17,8 @@ import orjson
 
 from compressor.text.tokens import counter_for
 from gateway.chat.event_stream import error_body
+from gateway.chat.lenient_json import write_json
+from gateway.chat.request import read_object
 from gateway.errors import BadRequest, GatewayError, UpstreamBroke
 from gateway.upstream.base import ReadyBody, Upstream, UpstreamCall, UpstreamReply
 from gateway.upstream.messages_stream import STOP_REASONS, MessagesStream, usage_of
@@ -36,14 +38,19 @@ class MessagesAdapter:
 
     async def send(self, call: UpstreamCall) -> UpstreamReply:
         """Raises BadRequest for what cannot be translated, and what the upstream raises."""
-        asked = orjson.loads(call.body)
-        if call.path.endswith("/count_tokens"):
-            tokens = await count_tokens(asked, call.model)
-            return UpstreamReply(200, _JSON, ReadyBody([orjson.dumps({"input_tokens": tokens})]))
+        asked = read_object(call.body)
+        try:
+            if call.path.endswith("/count_tokens"):
+                tokens = await count_tokens(asked, call.model)
+                return UpstreamReply(200, _JSON, ReadyBody([orjson.dumps({"input_tokens": tokens})]))
+            translated = write_json(to_chat(asked))
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            # The client's own shape, which Anthropic would refuse, too.
+            raise BadRequest("the body: not a request that can be translated for this upstream") from error
         chat = UpstreamCall(
             surface="chat",
             path="/chat/completions",
-            body=orjson.dumps(to_chat(asked)),
+            body=translated,
             model=call.model,
             stream=call.stream,
             headers=_plain_headers(call),
@@ -69,7 +76,7 @@ class MessagesAdapter:
 
 async def count_tokens(asked: Mapping[str, Any], model: str) -> int:
     """What a `/v1/messages` body counts in the model's tokenizer, tools and system text included."""
-    texts = [orjson.dumps(tool).decode() for tool in asked.get("tools") or ()]
+    texts = [write_json(tool).decode() for tool in asked.get("tools") or ()]
     texts += [_text_of(asked.get("system"))]
     for message in asked.get("messages") or ():
         texts.append(_text_of(message.get("content")))

@@ -11,6 +11,8 @@ import orjson
 
 from compressor.text.tokens import counter_for
 from gateway.chat.event_stream import DONE, write_event
+from gateway.chat.lenient_json import speakable, write_json
+from gateway.chat.request import read_object
 from gateway.upstream.base import ReadyBody, UpstreamCall, UpstreamReply
 
 _QUOTED_CHARACTERS = 600
@@ -26,8 +28,8 @@ class OfflineUpstream:
 
     async def send(self, call: UpstreamCall) -> UpstreamReply:
         """Always answers 200."""
-        asked = orjson.loads(call.body)
-        text = "\n".join(_texts(asked))
+        asked = read_object(call.body)
+        text = speakable("\n".join(_texts(asked)))
         count = counter_for(call.model).count
         received = count(text) if len(text) < _COUNTED_HERE else await asyncio.to_thread(count, text)
         if call.path.endswith("/count_tokens"):
@@ -38,7 +40,8 @@ class OfflineUpstream:
             return UpstreamReply(200, _JSON, ReadyBody([orjson.dumps(answer.embeddings(asked))]))
         whole, events = _SHAPES[call.surface](answer)
         if call.stream:
-            include = bool((asked.get("stream_options") or {}).get("include_usage"))
+            options = asked.get("stream_options")
+            include = isinstance(options, dict) and bool(options.get("include_usage"))
             return UpstreamReply(200, _EVENT_STREAM, ReadyBody(list(events(include))))
         return UpstreamReply(200, _JSON, ReadyBody([orjson.dumps(whole())]))
 
@@ -106,7 +109,7 @@ class _Answer:
 
 
 def _vector(value: Any) -> list[float]:
-    digest = hashlib.sha256(orjson.dumps(value)).digest()
+    digest = hashlib.sha256(write_json(value)).digest()
     return [byte / 255 for byte in digest[:_EMBEDDING_SIZE]]
 
 
