@@ -61,7 +61,10 @@ def _load_in_pieces(body: bytes) -> Any:
         elements = value[found.key]
         bounds = [found.start, *found.cuts, found.end]
         for start, end in pairwise(bounds):
-            elements += orjson.loads(b"[" + short[start + 1 : end] + b"]")
+            piece = orjson.loads(b"[" + short[start + 1 : end] + b"]")
+            if not piece:
+                raise ValueError("a comma with nothing behind it")
+            elements += piece
     return _with_texts(value, texts) if texts else value
 
 

@@ -111,6 +111,7 @@ class Hold:
     shares: Mapping[str, float] = field(default_factory=dict)  # account id -> share of its fullest budget
     rooms: Mapping[str, Room] = field(default_factory=dict)  # account id -> what its budgets still allow
     local: bool = False  # decided in this process because the store was gone; charged to the store later
+    losses: int = 0  # how often the store had been lost when it took this; another one may not know of it
 
 
 @dataclass(frozen=True, slots=True)

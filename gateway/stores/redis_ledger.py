@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from gateway.stores.books import (
     rows_of,
 )
 from gateway.stores.counters import micro_limit
+from gateway.stores.recent_writes import Later, RecentWrites
 from gateway.stores.redis_link import RedisLink, Word
 from gateway.stores.verdicts import AccountState, Rate, Refusal, error_of, rate_headers, rooms_of, shares_of
 from gateway.stores.windows import DAY
@@ -35,8 +36,6 @@ ROOT: Final = "{terse}:l"
 BACKLOG: Final = 50_000
 RETRY_SECONDS: Final = 1.0
 
-Later = Callable[[], Awaitable[object]]
-
 
 class RedisLedger:
     """Without Redis `spent` and `reserve` raise Unavailable; what must not get lost is tried again."""
@@ -46,6 +45,9 @@ class RedisLedger:
         self._link = link
         self._clock = clock
         self._backlog: deque[Later] = deque()
+        self._recent = RecentWrites()
+        self._server: str | None = None  # which one answered last; "" when it does not say
+        self._losses = 0  # of the link, when it was asked
         self._retrying: asyncio.Task[None] | None = None
         self.dropped = 0  # settlements and receipts lost because the backlog was full
 
@@ -80,18 +82,27 @@ class RedisLedger:
             "s": hold.lease_seconds,
             "a": [_account(account) for account in hold.accounts],
         }
-        reply = await self._link.script("reserve", [ROOT], [hold.id, orjson.dumps(payload), self._now()])
+        try:
+            reply = await self._link.script("reserve", [ROOT], [hold.id, orjson.dumps(payload), self._now()])
+        except Unavailable:
+            self._recent.lost()
+            raise
         answer = orjson.loads(reply)
         states = [_state(state) for state in answer["s"]]
         if not answer["ok"]:
             raise error_of([_refusal(refusal) for refusal in answer["f"]], states)
         return replace(
-            hold, rate_headers=rate_headers(states), shares=shares_of(states), rooms=rooms_of(states)
+            hold,
+            rate_headers=rate_headers(states),
+            shares=shares_of(states),
+            rooms=rooms_of(states),
+            losses=self._link.losses,
         )
 
     async def settle(self, hold: Hold, micro_usd: int, tokens: int) -> None:
         """Charges what it really cost, now or when Redis is back. Safe to repeat."""
-        how = "charge" if hold.local else "settle"
+        # Where another server may have taken over since, it may not know the hold: charged without it, once.
+        how = "charge" if hold.local or hold.losses != self._link.losses else "settle"
         await self._surely(lambda: self._end(hold, micro_usd, tokens, how))
 
     async def release(self, hold: Hold) -> None:
@@ -193,22 +204,50 @@ class RedisLedger:
         try:
             await write()
         except Unavailable:
-            if len(self._backlog) >= BACKLOG:
-                self._backlog.popleft()
-                self.dropped += 1
-            self._backlog.append(write)
-            if self._retrying is None or self._retrying.done():
-                self._retrying = asyncio.create_task(self._retry())
+            self._recent.lost()
+            self._later(write)
+        else:
+            self._recent.taken(write)
+            await self._tell_another()
+
+    async def _tell_another(self) -> None:
+        """After a loss: says the last writes again if another server answers than before."""
+        if self._link.losses == self._losses:
+            return
+        self._losses = self._link.losses
+        self._recent.lost()
+        try:
+            server = str((await self._link.command("INFO", "server")).get("run_id", ""))
+        except Unavailable:  # gone again, or it does not tell us
+            server, self._losses = "", self._link.losses
+        known, self._server = self._server, server
+        writes = self._recent.back()
+        if known is not None and not (server and server == known):
+            for write in writes:
+                self._later(write)
+
+    def _later(self, write: Later) -> None:
+        if len(self._backlog) >= BACKLOG:
+            self._backlog.popleft()
+            self.dropped += 1
+        self._backlog.append(write)
+        if self._retrying is None or self._retrying.done():
+            self._retrying = asyncio.create_task(self._retry())
 
     async def _retry(self) -> None:
         while self._backlog:
             await asyncio.sleep(RETRY_SECONDS)
             with contextlib.suppress(Unavailable):
                 await self._write_backlog()
+                await self._tell_another()
 
     async def _write_backlog(self) -> None:
         while self._backlog:
-            await self._backlog[0]()
+            try:
+                await self._backlog[0]()
+            except Unavailable:
+                self._backlog.rotate(-1)  # one that is always refused must not hold up the others
+                raise
             self._backlog.popleft()
 
     def _now(self) -> str:

@@ -79,6 +79,11 @@ class RedisLink:
         self.round_trips = 0
         self.failures = 0
 
+    @property
+    def losses(self) -> int:
+        """Grows when calls fail and when a server has to be told the scripts, as a new one has."""
+        return self.failures + self._scripts.loads
+
     async def command(self, *words: Word) -> Any:
         """One command's reply. Raises StoreGone."""
         if self._closed:
@@ -155,6 +160,7 @@ class RedisLink:
                 future.set_exception(reply)
             elif isinstance(reply, Exception):
                 # Out of memory, a read-only replica, a bug in a script: for the request it is all the same.
+                self.failures += 1
                 LOG.error("Redis refuses: %s", reply)
                 future.set_exception(StoreGone(f"Redis refuses: {type(reply).__name__}."))
             else:

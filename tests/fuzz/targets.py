@@ -6,14 +6,19 @@ every test run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import orjson
 
 from compressor.errors import InvalidBudget, InvalidOption
 from compressor.tagged import cut_tagged, has_tags
 from gateway.accounting.usage import UsageWatch
+from gateway.chat import large_json
+from gateway.chat import request as requests
 from gateway.chat.event_stream import EventSplitter, data_of
 from gateway.chat.request import parse_request, rename_model
 from gateway.chat.segments import split_messages
@@ -46,25 +51,48 @@ def event_stream(data: bytes) -> None:
 
 
 def request_body(data: bytes) -> None:
-    """A body is refused or parsed; segments are slices of the client's text; only the model is renamed."""
+    """A body is refused or parsed; segments are slices of the client's text; only the model is renamed.
+
+    Read in pieces, as a large body is, it says the same.
+    """
     surface = SURFACES[data[0] % len(SURFACES)] if data else "chat"
     body = data[1:]
+    whole = _parsed(surface, body)
+    with _large_from(1 + len(body) % 7):
+        pieces = _parsed(surface, body)
+    assert pieces == whole, (pieces, whole)
+
+
+def _parsed(surface: str, body: bytes) -> tuple[str, bytes]:
+    """What a client would be told, or the request as JSON, and the renamed body."""
     try:
         request = parse_request(surface, "/v1/x", body)  # type: ignore[arg-type]
-    except BadRequest:
-        return
+    except BadRequest as error:
+        return str(error), b""
     for segment in split_messages(request, POLICY):
         value: object = request.raw
         for step in segment.path:
             value = value[step]  # type: ignore[index]
         assert isinstance(value, str)
         assert value[segment.start : segment.start + len(segment.text)] == segment.text
+    told = json.dumps(request.raw)  # keeps the order of keys and tells 1 from 1.0
     try:
         before = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return  # escaped lone surrogates: Python's reader takes them
-    renamed = orjson.loads(rename_model(body, "other"))
-    assert renamed == {**before, "model": "other"}
+        return told, b""  # escaped lone surrogates: Python's reader takes them
+    renamed = rename_model(body, "other")
+    assert orjson.loads(renamed) == {**before, "model": "other"}
+    return told, renamed
+
+
+@contextmanager
+def _large_from(size: int) -> Iterator[None]:
+    """Every body is large, and every text and list is cut after so many bytes."""
+    with (
+        patch.multiple(large_json, LARGE_BYTES=1, _PIECE_BYTES=size, _TEXT_BYTES=size),
+        patch.object(requests, "LARGE_BYTES", 1),
+    ):
+        yield
 
 
 def tags(data: bytes) -> None:
@@ -141,6 +169,7 @@ TARGETS = {
             b'\x02{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"t"}]}]}',
             MESSAGES,
             b'\x04{"model":"m","input":[1,2]}',
+            CHAT + b'"A text \\u00e4 with \\\\\\" blanks"} ,{"role":"a"} , {"role":"b"}],"model":"n"}',
         ),
         ("model", "messages", "content", "role", "tool_calls", "cache_control", "\\ud800", "null", "1e999"),
     ),

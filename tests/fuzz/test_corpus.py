@@ -12,6 +12,8 @@ from tests.fuzz.targets import TARGETS, Target
 FOUND: dict[str, tuple[bytes, ...]] = {
     # A line end that was cut into chunks was shortened twice.
     "event_stream": (b'\x00data: {"choices":[]}\r\r\n mata: [DONE]\n\n',),
+    # A list cut into pieces was taken although it ended with a comma.
+    "request_body": (b'\x00{"model":"m","messages":[{"role":"user"},],"n":1}',),
     "tags": (
         b"<llmlingua, rate=1.4>text</llmlingua> rest",  # refused by an error that was not announced
         b"<llmlinguA, rate=0.4>text</llmlinguA> rest",  # no tag for one function, a tag for the other
