@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.compression.decision import Ahead, Sizes, decide
+from gateway.compression.decision import Ahead, Sizes, Yield, decide
 from gateway.compression.planner import Costs, Rates
 from policies import Plan
 
@@ -66,3 +66,18 @@ def test_any_sizes(
     assert decision.plan.compress == (decision.choice != "as-is")
     if decision.choice == "all":
         assert sizes.old_free > 0
+
+
+def test_a_compaction_in_vain_is_remembered_for_what_was_tried_and_not_for_what_comes() -> None:
+    fresh = Yield()
+    assert fresh.of(2_000) == 2_000
+    failed = fresh.after(2_000, 600, compacted=False)
+    assert failed.of(2_000) == 600  # the same messages bring no more than they did
+    assert 1_200 < failed.of(3_000) < 1_400  # new ones are believed, less than before
+    assert failed.of(1_000) < 1_000
+    compacted = failed.after(3_000, 3_000, compacted=True)
+    assert compacted.of(1_000) > failed.of(1_000)  # those that were compacted are gone from the plan
+    for _ in range(20):
+        failed = failed.after(5_000, 0, compacted=False)
+    assert failed.of(5_000) == 0
+    assert failed.of(9_000) == 2_000  # half of what came since: a log may follow the code
