@@ -222,7 +222,8 @@ async def run(arguments: argparse.Namespace) -> None:
                         bill.cached_tokens / max(1, bill.input_tokens),
                     )
                     print(f"   {bill.sender:30} {change:+6.1f} %  hit {hit:.2f}", flush=True)
-            write_report(arguments.output, results, arguments, machine(), time.perf_counter() - started)
+            made = f"{machine()}, encoder {engine.fingerprint[:12]}"
+            write_report(arguments.output, results, arguments, made, time.perf_counter() - started)
     finally:
         await engine.close()
 

@@ -124,10 +124,9 @@ _METHOD = (
     "results or documents are replaced by a note. The default policy shortens all but the newest three",
     "results of tools once more to a quarter, at compactions, when they pay (`old_results: {newest: 3,",
     "keep: 0.25}`); **off** leaves that away, **left out** is `keep: 0`: a note stands in their place.",
-    "Agents on Claude mark their newest block at every turn, so that the default leaves all as it is;",
+    "Agents on Claude mark their newest block at every turn, so that the default leaves it as it is;",
     "**freed**: a rule says `mode: on` for marked results. Claude's tokenizer is o200k_base with 18 of a",
-    "hundred kinds of",
-    "tokens as two, DeepSeek's is o200k_base; for both, Terse has to guess that.",
+    "hundred kinds of tokens as two, DeepSeek's is o200k_base; for both, Terse has to learn that.",
 )
 
 

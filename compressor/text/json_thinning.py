@@ -5,12 +5,10 @@ Nothing of a value changes: whole members and elements go, with their commas. A 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from compressor.text.json_text import loose_spaces
 from compressor.text.line_text import tells_trouble
@@ -56,34 +54,6 @@ def thin_json(text: str) -> list[tuple[int, int]]:
             kept.append((at, start))
         at = max(at, end)
     return [*kept, (at, len(text))] if at < len(text) else kept
-
-
-def part_of_json(before: str, after: str) -> bool:
-    """Whether `after` is the document `before` less members and elements; strings may have lost words.
-
-    True also of what never was a document: a fragment, another text.
-    """
-    try:
-        old = json.loads(before)
-    except (ValueError, RecursionError):
-        return True
-    try:
-        return _is_part(old, json.loads(after))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _is_part(old: Any, new: Any) -> bool:
-    if isinstance(old, dict):
-        return isinstance(new, dict) and all(k in old and _is_part(old[k], v) for k, v in new.items())
-    if isinstance(old, list):
-        if not isinstance(new, list):
-            return False
-        following = iter(old)
-        return all(any(_is_part(one, other) for one in following) for other in new)
-    if isinstance(old, str):
-        return isinstance(new, str)
-    return bool(type(old) is type(new) and old == new)
 
 
 def _read(text: str) -> _Item | None:

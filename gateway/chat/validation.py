@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from compressor.text.json_thinning import part_of_json
 from gateway.chat.conversation import LEFT_OUT, Path
 from gateway.chat.rebuild import string_at
 from gateway.shapes import ParsedRequest
@@ -57,6 +56,33 @@ def same_json(before: str, after: str) -> bool:
         return _same_shape(old, orjson.loads(after))
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return False
+
+
+def part_of_json(before: str, after: str) -> bool:
+    """Whether a string that held JSON still does, with some of its members and elements, in order; strings in
+    it may have lost words.
+    """
+    if before == after or before.lstrip()[:1] not in ("{", "["):
+        return True
+    try:
+        old = orjson.loads(before)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return True  # never was JSON
+    try:
+        return _is_part(old, orjson.loads(after))
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return False
+
+
+def _is_part(old: Any, new: Any) -> bool:
+    if isinstance(old, str):
+        return isinstance(new, str)
+    if isinstance(old, dict):
+        return isinstance(new, dict) and all(k in old and _is_part(old[k], v) for k, v in new.items())
+    if isinstance(old, list):
+        following = iter(old)
+        return isinstance(new, list) and all(any(_is_part(o, n) for o in following) for n in new)
+    return bool(type(old) is type(new) and old == new)
 
 
 def _same_shape(old: Any, new: Any) -> bool:

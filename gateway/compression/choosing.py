@@ -9,10 +9,10 @@ import numpy as np
 
 from compressor.shapes import PROTECTABLE, Shortened, Span, Spans
 from compressor.text.choice import Passage, shorten_passages
-from compressor.text.json_thinning import part_of_json, thin_json
+from compressor.text.json_thinning import thin_json
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Message, Path
-from gateway.chat.validation import same_json
+from gateway.chat.validation import part_of_json, same_json
 from gateway.compression.prefixes import Form
 from gateway.compression.score_cache import Scores
 from gateway.compression.text_memory import Bounds, compact, slices_of
@@ -123,7 +123,7 @@ def _thinned(segment: Segment, tokens: int, scores: Scores, counter: TokenCounte
     """An old document of JSON without what it repeats; None for other texts."""
     kept = thin_json(segment.text) if segment.kind == "json" else []
     text = "".join([segment.text[start:end] for start, end in kept])
-    if not kept or not part_of_json(segment.text, text):
+    if not kept:
         return None
     spans = Spans(np.asarray(kept, np.int64))
     return Shortened(text, spans, scores, tokens, counter.count(text), counter.name)

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.chat.validation import find_damage, same_json
+from gateway.chat.validation import find_damage, part_of_json, same_json
 from tests.support.shortening import agent_turn, parsed
 
 RAW = {
@@ -76,3 +76,29 @@ def test_same_json() -> None:
     assert not same_json("[1, 2]", "[1]")
     assert not same_json('{"n": 1}', '{"n": 1.0}')
     assert not same_json('{"n": true}', '{"n": 1}')
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"a": 1, "b": 2}', '{"a": 2}'),
+        ('{"a": 1}', '{"b": 1}'),
+        ("[1, 2, 3]", "[3, 1]"),
+        ("[1, 2]", "[1, 1]"),
+        ('{"a": [1]}', '{"a": {}}'),
+        ("[true]", "[1]"),
+        ('{"a": 1}', '{"a": 1'),
+    ],
+)
+def test_what_is_no_part_is_seen(before: str, after: str) -> None:
+    assert not part_of_json(before, after)
+
+
+def test_an_old_result_may_lose_members_where_another_may_not() -> None:
+    body = orjson.dumps(sent(messages__2__content='{"a": "text"}'))
+    changes = {PATH: '{"a": "text"}'}
+    request = parsed(RAW)
+    assert find_damage(request, body, changes) == "invalid-json"
+    assert find_damage(request, body, changes, aged={PATH}) == ""
+    other = orjson.dumps(sent(messages__2__content='{"c": "text"}'))
+    assert find_damage(request, other, {PATH: '{"c": "text"}'}, aged={PATH}) == "invalid-json"
