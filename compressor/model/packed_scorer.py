@@ -20,7 +20,7 @@ class PackedScorer:
 
     Passes of up to `graph_tokens` tokens over windows of up to `longest` replay a CUDA graph of the next
     larger size; 0 for none. Products of different numbers of rows may differ in a last bit, so a word's byte
-    may differ by one between two batches (how often: `benchmarks/results/compressor-h200.md`).
+    may differ by one between two batches (how often: `benchmarks/results/compressor-gpu.md`).
     """
 
     def __init__(
