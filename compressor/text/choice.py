@@ -20,6 +20,7 @@ from compressor.text.passages import Outline, Prepared, Rendered, prepare
 from compressor.text.protection import REASONS
 from compressor.text.relevance import blend_relevance
 from compressor.text.selection import Columns, KeepOrder, Level, Sizes, keep_order, plan_levels
+from compressor.text.tallies import joined
 from compressor.text.tokens import TokenCounter
 
 Unit = Literal["auto", "words", "sentences"]
@@ -130,7 +131,7 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
         levels = plan_levels(_sizes(prepared, tokens_before), target / tokens_before, asked=asked)
     ordered = keep_order(columns, budget, levels)
     scales = Scales(prepared, job.counter)
-    must_stay = np.concatenate([one.codes > 0 for one in prepared])
+    must_stay = joined([one.codes > 0 for one in prepared])
     fitted = fit(scales, order_items(columns, ordered.order), must_stay, target)
     if fitted is None:
         total = sum(scales.weigh(must_stay))
@@ -163,18 +164,18 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
             units = getattr(one, name)
             parts.append(units.astype(np.int64) + following)
             following += int(units[-1]) + 1 if len(units) else 0
-        return np.concatenate(parts)
+        return joined(parts)
 
     groups, following = [], 0
     for one in prepared:
         groups.append(np.where(one.group >= 0, one.group.astype(np.int64) + following, -1))
         following += int(one.group.max(initial=-1)) + 1
     return Columns(
-        scores=np.concatenate([one.scores for one in prepared]),
-        costs=np.concatenate([one.costs for one in prepared]),
-        own_costs=np.concatenate([one.own_costs for one in prepared]),
-        free=np.concatenate([one.free for one in prepared]),
-        group=np.concatenate(groups),
+        scores=joined([one.scores for one in prepared]),
+        costs=joined([one.costs for one in prepared]),
+        own_costs=joined([one.own_costs for one in prepared]),
+        free=joined([one.free for one in prepared]),
+        group=joined(groups),
         sentence=numbered("sentence"),
         paragraph=numbered("paragraph"),
         document=numbered("document"),
@@ -194,7 +195,7 @@ def _relevance(prepared: Sequence[Prepared]) -> NDArray[np.float32] | None:
         )
     )
     # Passages without a question are as good as the average one.
-    return np.concatenate(
+    return joined(
         [
             next(blended)[one.question_unit] if one.asked else np.zeros(len(one.words), np.float32)
             for one in prepared

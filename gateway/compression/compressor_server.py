@@ -1,6 +1,7 @@
 """The compressor process: an engine, or several processes, behind HTTP on a Unix socket or TCP port.
 
     POST /v1/score   UTF-8 text            -> one byte a word
+    POST /v1/scores  {texts}               -> the same of each, one after another; x-terse-words: how many
     POST /v1/rank    {question, passages}  -> one byte a passage
     GET  /health     what EngineHealth says; 503 when not ready. Also at /health/readiness, for probes
     GET  /health/liveness   that the process answers
@@ -13,7 +14,7 @@ dropped. Errors carry the name of the class in compressor/errors.py, so that the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -25,7 +26,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from compressor.engine.protocol import ScoringEngine
-from compressor.errors import CompressorError, DeadlineExceeded, EngineStopped, InvalidText, Overloaded
+from compressor.errors import (
+    CompressorError,
+    DeadlineExceeded,
+    EngineStopped,
+    InvalidText,
+    Overloaded,
+    ScoringFailed,
+)
+from compressor.shapes import WordScores
 from gateway.compression.compressor_metrics import CompressorMetrics
 from gateway.compression.remote_engine import RemoteEngine
 
@@ -56,6 +65,7 @@ def create_compressor_app(
 
     routes = [
         Route("/v1/score", server.score, methods=["POST"]),
+        Route("/v1/scores", server.scores, methods=["POST"]),
         Route("/v1/rank", server.rank, methods=["POST"]),
         Route("/health", server.health),
         Route("/health/readiness", server.health),
@@ -79,6 +89,10 @@ class _CompressorServer:
     async def score(self, request: Request) -> Response:
         """Scores the body."""
         return await self._answer(request, self._score(request))
+
+    async def scores(self, request: Request) -> Response:
+        """Scores each text of the body."""
+        return await self._answer(request, self._scores(request))
 
     async def rank(self, request: Request) -> Response:
         """Ranks the passages of the body."""
@@ -104,14 +118,31 @@ class _CompressorServer:
             text = (await _read_body(request)).decode()
         except UnicodeDecodeError as error:
             raise InvalidText(f"the body is not UTF-8 at byte {error.start}") from None
-        scores = await _bounded(request, self._engine.score(text))
-        self._metrics.scored(scores.timings)
+        return self._scored([await _bounded(request, self._engine.score(text))])
+
+    async def _scores(self, request: Request) -> Response:
+        try:
+            texts = [str(text) for text in orjson.loads(await _read_body(request))["texts"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise InvalidText(f"expected {{texts}}: {error}") from None
+        if not texts:
+            raise InvalidText("expected at least one text")
+        scored = await _bounded(request, _all_of([self._engine.score(text) for text in texts]))
+        if len({one.fingerprint for one in scored}) > 1:
+            raise ScoringFailed("the encoder was changed meanwhile")
+        return self._scored(scored)
+
+    def _scored(self, scored: Sequence[WordScores]) -> Response:
+        for one in scored:
+            self._metrics.scored(one.timings)
         headers = {
-            "x-terse-fingerprint": scores.fingerprint,
-            "x-terse-wait-ms": f"{scores.timings.wait_ms:.3f}",
-            "x-terse-encode-ms": f"{scores.timings.encode_ms:.3f}",
+            "x-terse-fingerprint": scored[0].fingerprint,
+            "x-terse-wait-ms": f"{max(one.timings.wait_ms for one in scored):.3f}",
+            "x-terse-encode-ms": f"{max(one.timings.encode_ms for one in scored):.3f}",
+            "x-terse-words": ",".join(str(len(one.values)) for one in scored),
         }
-        return Response(scores.values.tobytes(), headers=headers, media_type="application/octet-stream")
+        values = b"".join(one.values.tobytes() for one in scored)
+        return Response(values, headers=headers, media_type="application/octet-stream")
 
     async def _rank(self, request: Request) -> Response:
         try:
@@ -164,6 +195,16 @@ async def _bounded(request: Request, work: Awaitable[T]) -> T:
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+
+
+async def _all_of(calls: Sequence[Coroutine[Any, Any, WordScores]]) -> list[WordScores]:
+    """The results of all; the first failure ends the others."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _wait_for_disconnect(request: Request) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from compressor import errors
 from compressor.engine.protocol import EngineHealth
 from compressor.errors import CompressorError, EngineStopped, InvalidText, Overloaded, ScoringFailed
 from compressor.shapes import ScoreTimings, WordScores
+from gateway.compression.score_batches import SHORT_BYTES, ScoreBatches
 from gateway.large_body import sendable
 from gateway.turns import on_thread
 
@@ -60,6 +62,7 @@ class RemoteEngine:
         if not self._processes:
             raise ValueError("no URL of a compressor")
         self._headers = {"x-terse-deadline-ms": str(deadline_ms)} if deadline_ms else {}
+        self._batches = ScoreBatches(self._score_one, self._score_all, self._ready)
         self._watch: asyncio.Task[None] | None = None
         self._first: asyncio.Task[None] | None = (
             None  # the first round of questions, which all calls wait for
@@ -90,11 +93,22 @@ class RemoteEngine:
     async def score(self, text: str) -> WordScores:
         """As the engine over there. Cancelling the call cancels it there."""
         body = await on_thread(_encoded, text) if len(text) > _PIECE else _encoded(text)
-        answer, headers = await self._call("/v1/score", body)
-        timings = ScoreTimings(
-            float(headers.get("x-terse-wait-ms", 0)), float(headers.get("x-terse-encode-ms", 0))
-        )
-        return WordScores(np.frombuffer(answer, np.uint8), headers["x-terse-fingerprint"], timings)
+        if len(body) <= SHORT_BYTES:
+            return await self._batches.score(text)
+        return await self._score_one(body)
+
+    async def _score_one(self, text: str | bytes) -> WordScores:
+        answer, headers = await self._call("/v1/score", text.encode() if isinstance(text, str) else text)
+        return WordScores(np.frombuffer(answer, np.uint8), headers["x-terse-fingerprint"], _timings(headers))
+
+    async def _score_all(self, texts: Sequence[str]) -> list[WordScores]:
+        answer, headers = await self._call("/v1/scores", orjson.dumps({"texts": list(texts)}))
+        ends = list(accumulate(map(int, headers["x-terse-words"].split(","))))
+        values, timings = np.frombuffer(answer, np.uint8), _timings(headers)
+        if len(ends) != len(texts) or ends[-1] != len(values):
+            raise ScoringFailed("the compressor answered for other texts")
+        bounds = zip([0, *ends], ends, strict=False)
+        return [WordScores(values[s:e], headers["x-terse-fingerprint"], timings) for s, e in bounds]
 
     async def rank(self, question: str, passages: Sequence[str]) -> NDArray[np.uint8]:
         """As the engine over there."""
@@ -131,6 +145,7 @@ class RemoteEngine:
     async def close(self) -> None:
         """Closes the connections; the processes go on."""
         self._closed = True
+        await self._batches.close()
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
@@ -161,6 +176,9 @@ class RemoteEngine:
                 await self._ask(process)
                 if len(tried) > len(self._processes):
                     raise EngineStopped(f"{process.url}: {error or type(error).__name__}") from None
+
+    def _ready(self) -> int:
+        return sum(process.health.ready for process in self._processes) or len(self._processes)
 
     def _choose(self, tried: Sequence[_Process]) -> _Process:
         ready = [process for process in self._processes if process.health.ready]
@@ -214,6 +232,10 @@ class RemoteEngine:
             process.health = EngineHealth(
                 False, f"unreachable: {error or type(error).__name__}", device=process.health.device
             )
+
+
+def _timings(headers: Mapping[str, str]) -> ScoreTimings:
+    return ScoreTimings(float(headers.get("x-terse-wait-ms", 0)), float(headers.get("x-terse-encode-ms", 0)))
 
 
 def _encoded(text: str) -> bytes:

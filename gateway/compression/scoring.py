@@ -30,7 +30,7 @@ _INLINE_TEXTS, _INLINE_CHARACTERS = 64, 500_000
 # once. Of a request that is too late no more than the first so many are scored in the background: a hundred
 # thousand texts would keep others out for long.
 _IN_FLIGHT, _IN_BACKGROUND = 64, 256
-_STARTED_AT_ONCE = 4  # then others get their turn: to ask another process takes half a millisecond
+_STARTED_AT_ONCE = 16  # then others get their turn; those of one turn may travel together
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.chat.conversation import Path
 from gateway.chat.rebuild import rebuild
@@ -18,7 +19,7 @@ from gateway.shapes import CacheState, Compressed, Status
 # around each call of a tool and each result: ids, names, types.
 _HIDDEN_TOOLS, _HIDDEN_CALL, _HIDDEN_RESULT = 400, 25, 15
 # Parts that are billed by tokens which nobody here counts.
-_NOT_TEXT = (b'"image', b'"input_image', b'"input_audio', b'"input_file', b'"file"', b'"document"')
+_NOT_TEXT = ("image", "image_url", "input_image", "input_audio", "input_file", "file", "document")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,9 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
     status: Status = "applied" if body is not job.request.body else "skipped"
     if outcome.failure:
         status = "failed-open"
-    foreign = "" if _has_media(job) else job.foreign_tokenizer
+    foreign = job.foreign_tokenizer
+    if foreign and any(_has_media(message.node) for message in past.conversation.messages):
+        foreign = ""
     reason = outcome.failure or ("" if status == "applied" else outcome.plan.reason or "nothing-to-cut")
     return Compressed(
         body=job.request.body if audit else body,
@@ -161,8 +164,17 @@ def _untold(past: Past) -> int:
     return calls + results + (_HIDDEN_TOOLS if "tools" in past.conversation.fixed else 0)
 
 
-def _has_media(job: Job) -> bool:
-    return any(sign in job.request.body for sign in _NOT_TEXT)
+def _has_media(node: Any) -> bool:
+    """Whether a message, or a part of one, is or holds what is no text."""
+    if not isinstance(node, dict):
+        return False
+    kind = node.get("type")
+    if isinstance(kind, str) and kind in _NOT_TEXT:
+        return True
+    parts = [
+        part for name in ("content", "output") if isinstance(node.get(name), list) for part in node[name]
+    ]
+    return any(map(_has_media, parts))
 
 
 def _prefix(past: Past, outcome: Outcome, sent: list[int]) -> tuple[int, int]:

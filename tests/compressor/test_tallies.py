@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compressor.text.characters import codepoints
-from compressor.text.tallies import running_count
+from compressor.text.tallies import joined, running_count
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
@@ -23,3 +23,11 @@ def test_counts_as_cumsum_does(dtype: type[np.signedinteger], size: int) -> None
 def test_code_points_of_a_long_text_are_those_of_its_characters(size: int) -> None:
     text = ("ein Wört, 会議 \ud800 🙂 " * (size // 10))[:size]
     assert codepoints(text).tolist() == [ord(character) for character in text]
+
+
+@pytest.mark.parametrize("count", [1, 499, 500, 501, 1001])
+def test_many_arrays_are_joined_as_by_concatenate(count: int) -> None:
+    arrays = [np.arange(n % 4, dtype=np.uint8) for n in range(count)]
+    whole = joined(iter(arrays))
+    assert whole.dtype == np.uint8
+    assert np.array_equal(whole, np.concatenate(arrays))

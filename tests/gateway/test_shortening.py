@@ -9,6 +9,7 @@ import pytest
 from compressor.engine.fake import FakeEngine
 from compressor.errors import CompressorError, EngineStopped, Overloaded, ScoringFailed
 from gateway.chat.request import parse_request
+from gateway.compression.sending import _has_media
 from gateway.errors import Unavailable
 from gateway.stores.memory import MemoryCache
 from policies.shapes import RoleRule
@@ -314,3 +315,19 @@ async def test_json_results_stay_json() -> None:
         (row["id"], row["ok"], list(row)) for row in rows
     ]
     assert done.status == "applied"
+
+
+@pytest.mark.parametrize(
+    ("node", "media"),
+    [
+        ({"role": "user", "content": 'an image, "image"'}, False),
+        ({"role": "user", "content": [{"type": "text", "text": "x"}]}, False),
+        ({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url"}]}, True),
+        ({"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image"}]}]}, True),
+        ({"type": "function_call_output", "output": [{"type": "input_image"}]}, True),
+        ({"role": "user", "content": [5, None, [], {"type": ["x"]}]}, False),
+        ("text", False),
+    ],
+)
+def test_what_is_no_text_is_seen_where_it_stands(node: object, media: bool) -> None:
+    assert _has_media(node) is media
