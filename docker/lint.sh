@@ -27,13 +27,10 @@ check docker-compose docker-compose -f docker/compose.yaml config --quiet
 check docker-compose docker-compose -f docker/compose.yaml -f docker/compose.gpu.yaml --profile traces config --quiet
 check shellcheck shellcheck .ci/run docker/lint.sh
 check promtool promtool check rules docker/prometheus/alerts.yml
-check helm helm lint --strict docker/helm/terse
-check helm helm template llm docker/helm/terse --set compressor.enabled=true --set ingress.enabled=true \
-  --set ingress.host=terse.example.org
-if command -v helm >/dev/null && command -v kubeconform >/dev/null; then
-  check kubeconform bash -c 'helm template llm docker/helm/terse --set compressor.enabled=true | kubeconform -strict -summary'
+if python3 -c 'import helm_python, kubernetes_validate, yaml' 2>/dev/null; then
+  check python3 python3 docker/check_chart.py
 else
-  command -v kubeconform >/dev/null || missing+=(kubeconform)
+  missing+=(helm-python-sdk kubernetes-validate)
 fi
 if command -v systemd-analyze >/dev/null; then
   unit=$(mktemp -d)/terse.service
