@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _EITHER_ZLIB_OR_GZIP = 47
+_MOST_INFLATED = 256 * 1024 * 1024  # bytes of a compressed reply that are looked at
+_PIECE_BYTES = 1024 * 1024
 _CLIENT_CLOSED = 499  # nginx's status for a client that left; no client ever sees it
 
 
@@ -46,6 +48,7 @@ class Settlement:
         self._ending = b"\n\n"
         self._closed = False
         self._decoder: Any = None  # of zlib, when the upstream's reply is compressed
+        self._room = _MOST_INFLATED
         self._sample = services.quality.sample(admitted)  # this request's answers are compared
 
     async def receive(self, sent: Sent) -> Answer:
@@ -84,16 +87,25 @@ class Settlement:
     def _look_at(self, chunk: bytes) -> None:
         if self._watch is None:
             return
-        if self._decoder is not None:
-            try:
-                chunk = self._decoder.decompress(chunk)
-            except (
-                zlib.error
-            ):  # not what its header says: the client gets it as it is, its usage is estimated
-                self._decoder, chunk = None, b""
-        self._watch.feed(chunk)
-        if self._sample is not None:
-            self._sample.feed(chunk)
+        for piece in (chunk,) if self._decoder is None else self._inflated(chunk):
+            self._watch.feed(piece)
+            if self._sample is not None:
+                self._sample.feed(piece)
+
+    def _inflated(self, chunk: bytes) -> Iterator[bytes]:
+        """What a compressed reply says, piece by piece: a few bytes may stand for gigabytes."""
+        try:
+            while chunk and self._decoder is not None:
+                piece = self._decoder.decompress(chunk, _PIECE_BYTES)
+                self._room -= len(piece)
+                if self._room < 0:
+                    raise zlib.error("too large")
+                yield piece
+                chunk = self._decoder.unconsumed_tail
+        except (
+            zlib.error
+        ):  # not what its header says, or a bomb: the client gets it as it is, usage is estimated
+            self._decoder = None
 
     @property
     def separator(self) -> bytes:

@@ -14,6 +14,7 @@ from gateway.compression.planner import Rates, hit_rate
 from gateway.compression.prefixes import Chain, Form, Known
 from gateway.compression.scoring import Scored
 from gateway.compression.text_memory import TextMemory
+from gateway.compression.token_counts import TokenCounts
 from gateway.shapes import ParsedRequest, Price
 from gateway.turns import on_thread
 from policies import Plan, Policy
@@ -58,7 +59,8 @@ class Job:
     limit: int | None  # tokens that the input must fit into
     counter: TokenCounter
     salt: bytes  # the team's
-    memory: TextMemory
+    memory: TextMemory  # the team's
+    counts: TokenCounts  # likewise
     watch: Watch = field(default_factory=Watch)
     # `counter` is not the model's own, which is not here: whose bills teach by how much it is off.
     foreign_tokenizer: str = ""

@@ -25,7 +25,7 @@ from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, rates_o
 from gateway.compression.prefill import PrefillSpeeds
 from gateway.compression.prefixes import Form
 from gateway.compression.scoring import Scored, ScoreSource
-from gateway.compression.token_counts import INLINE_CHARACTERS, TokenCounts
+from gateway.compression.token_counts import INLINE_CHARACTERS
 from gateway.errors import Unavailable
 from gateway.releasing import keep
 
@@ -54,7 +54,6 @@ class Reformer:
 
     engine: ScoringEngine
     scores: ScoreSource
-    counts: TokenCounts
     clock: Callable[[], float]
     deadline_ms: int | None = None
     prefill: PrefillSpeeds = field(default_factory=PrefillSpeeds)
@@ -174,7 +173,7 @@ class Reformer:
                     self._count_one(job) if index == live or conversation.messages[index].alone else None,
                 )
             ]
-            counts = self.counts.count_now([segment.text for segment in segments], job.counter)
+            counts = job.counts.count_now([segment.text for segment in segments], job.counter)
             return Measured(tuple(segments), tuple(counts))
 
         size = INLINE_CHARACTERS
@@ -186,7 +185,7 @@ class Reformer:
         return measured
 
     def _count_one(self, job: Job) -> Callable[[str], int]:
-        return lambda text: self.counts.count_now([text], job.counter)[0]
+        return lambda text: job.counts.count_now([text], job.counter)[0]
 
     def _decide(
         self, job: Job, past: Past, old: Mapping[int, Form], new: Measured, ageing: Ageing

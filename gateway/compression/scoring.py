@@ -151,12 +151,12 @@ class ScoreSource:
             return None
 
     async def _scores_of(self, texts: Sequence[str], salt: bytes, deadline: float) -> Scored:
-        fingerprint = self.engine.fingerprint
+        fingerprint, memory = self.engine.fingerprint, self.memory.of_team(salt)
 
         def named() -> list[str]:
-            return [score_key(salt, fingerprint, self.memory.of(text).digest) for text in texts]
+            return [score_key(salt, fingerprint, memory.of(text).digest) for text in texts]
 
-        quick = len(texts) < _INLINE_TEXTS and self.memory.new_characters(texts) < _INLINE_CHARACTERS
+        quick = len(texts) < _INLINE_TEXTS and memory.new_characters(texts) < _INLINE_CHARACTERS
         keys = named() if quick else await on_thread(named)
         cached = await self.cache.get(keys)
         keep(keys, cached)

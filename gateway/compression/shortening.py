@@ -75,7 +75,7 @@ class Shortener:
         self._memory = TextMemory(room.texts)
         self._scores = ScoreSource(engine, ScoreCache(cache, room.scores), self._memory)
         self._counts = TokenCounts(memory=self._memory)
-        self._reformer = Reformer(engine, self._scores, self._counts, clock, deadline_ms)
+        self._reformer = Reformer(engine, self._scores, clock, deadline_ms)
         self._sender = Sender(self._prefixes)
         self._ratios = TokenRatios(cache)
         self._secret = secret
@@ -101,7 +101,8 @@ class Shortener:
             counter = await self._counts.counter(model.tokenizer or model.model or request.model)
             budget, limit = self._budget(request, caller, match, model, price, spent)
             salt = team_salt(self._secret, caller.team.name)
-            job = Job(request, match.policy, budget, price, limit, counter, salt, self._memory, watch)
+            memory, counts = self._memory.of_team(salt), self._counts.of_team(salt)
+            job = Job(request, match.policy, budget, price, limit, counter, salt, memory, counts, watch)
             name = model.model or request.model
             if not (model.tokenizer or has_encoding(name)):
                 foreign = f"{model.upstream}/{name}"
@@ -212,7 +213,7 @@ class Shortener:
             or len(conversation.messages) > MANY_MESSAGES
             or job.is_large(slot.text for message in conversation.messages for slot in message.slots)
         )
-        chain = await at_work(large, chain_of, conversation, job.salt, space, self._memory)
+        chain = await at_work(large, chain_of, conversation, job.salt, space, job.memory)
         keep(conversation.messages, chain.links, chain.sizes)
         job.watch.lap("read")
         known = await self._prefixes.look_up(chain)
@@ -226,7 +227,7 @@ class Shortener:
         many = len(conversation.messages) > MANY_MESSAGES
         history = await at_work(many, sort_messages, conversation, chain, known, was_small)
         fixed = await at_work(large, _fixed_text, conversation)
-        fixed_tokens = (await self._counts.count_many([fixed], job.counter))[0]
+        fixed_tokens = (await job.counts.count_many([fixed], job.counter))[0]
         tokens = fixed_tokens + _MESSAGE_TOKENS * len(conversation.messages)
         job.watch.lap("count")
         return Past(conversation, chain, known, history, tokens, large)
@@ -234,15 +235,13 @@ class Shortener:
     async def _unchanged(self, job: Job, status: Status, plan: Plan) -> Compressed:
         """The client's bytes, counted; nothing is looked up or remembered."""
         if job.request.surface == "embeddings":
-            counts = await self._counts.count_many(
-                _embedding_texts(job.request.raw.get("input")), job.counter
-            )
+            counts = await job.counts.count_many(_embedding_texts(job.request.raw.get("input")), job.counter)
             tokens = sum(counts)
         else:
             conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
             keep(conversation.messages)
             texts = (slot.text for message in conversation.messages for slot in message.slots)
-            quick = len(conversation.messages) <= MANY_MESSAGES and self._counts.quick(texts, job.counter)
+            quick = len(conversation.messages) <= MANY_MESSAGES and job.counts.quick(texts, job.counter)
             tokens = await at_work(not quick, self._count, conversation, None, job)
         job.watch.lap("count")
         return _untouched(job.request, status, plan, job.watch, tokens)
@@ -251,7 +250,7 @@ class Shortener:
         """Tokens of a conversation up to and with message `end`, or of all of it."""
         messages = conversation.messages if end is None else conversation.messages[: end + 1]
         texts = [slot.text for message in messages for slot in message.slots]
-        counts = self._counts.count_now([*texts, _fixed_text(conversation)], job.counter)
+        counts = job.counts.count_now([*texts, _fixed_text(conversation)], job.counter)
         return sum(counts) + _MESSAGE_TOKENS * len(messages)
 
 

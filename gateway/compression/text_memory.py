@@ -12,8 +12,10 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
+_Name = tuple[bytes, int, str]  # team, length, sample
 Bounds = Sequence[int]  # start, end, start, end, ... of the slices that stay
 
 # Shorter texts are hashed in a microsecond or two; keeping them would only push longer ones out.
@@ -43,41 +45,60 @@ class Remembered:
         return _ENTRY_BYTES + sys.getsizeof(self.text) + shortened
 
 
+@dataclass(slots=True, eq=False)
+class _Shelf:
+    """What the views of all teams stand on."""
+
+    most: int
+    room: int
+    known: OrderedDict[_Name, Remembered] = field(default_factory=OrderedDict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class TextMemory:
-    """The texts seen last, bounded in bytes. Safe from any thread."""
+    """The texts seen last, bounded in bytes. Safe from any thread.
+
+    Each team sees what it sent itself: a text that is known is answered sooner, and when another team's text
+    did so, its clients could find out by the clock what others send.
+    """
 
     def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
-        self._room = self._most = kept_bytes
-        self._known: OrderedDict[tuple[int, str], Remembered] = OrderedDict()
-        self._lock = threading.Lock()
+        self._shelf = _Shelf(kept_bytes, kept_bytes)
+        self._team = b""
+
+    def of_team(self, salt: bytes) -> TextMemory:
+        """The view of the team that has this salt; all share the room."""
+        view = copy(self)
+        view._team = salt
+        return view
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes in use."""
-        return self._most - self._room
+        """Bytes in use, by all teams."""
+        return self._shelf.most - self._shelf.room
 
     def new_characters(self, texts: Iterable[str]) -> int:
         """How many characters are in none of the texts that are here."""
         return sum(
             len(text)
             for text in texts
-            if len(text) < LONG_CHARACTERS or self._find(_name_of(text), text) is None
+            if len(text) < LONG_CHARACTERS or self._find(self._name_of(text), text) is None
         )
 
     def counts_of(self, text: str) -> Mapping[str, int]:
         """Tokens of a long text by tokenizer; empty when it is not here."""
-        known = self._find(_name_of(text), text)
+        known = self._find(self._name_of(text), text)
         return known.counts if known is not None else {}
 
     def of(self, text: str) -> Remembered:
         """What is known of the text: at least its digest. Texts that are short or huge are not kept."""
         if len(text) < LONG_CHARACTERS:
             return Remembered(text, digest_of(text))
-        name = _name_of(text)
+        name = self._name_of(text)
         known = self._find(name, text)
         if known is None:
             known = Remembered(text, digest_of(text))
-            if 4 * known.size <= self._most:
+            if 4 * known.size <= self._shelf.most:
                 self._keep(name, known)
         return known
 
@@ -85,7 +106,7 @@ class TextMemory:
         """The slices of the text within these bounds. Raises ValueError when these are none of the text's."""
         if len(text) < LONG_CHARACTERS:
             return slices_of(text, bounds)
-        name = _name_of(text)
+        name = self._name_of(text)
         known = self._find(name, text)
         if known is None:
             return slices_of(text, bounds)
@@ -95,35 +116,38 @@ class TextMemory:
         others = [one for one in known.shortened if one[0] != bounds][-_SHORTENED + 1 :]
         equal = next((one[1] for one in known.shortened if one[0] == bounds), None)
         shortened = slices_of(text, bounds) if equal is None else equal
-        with self._lock:
-            if self._known.get(name) is known:
+        with self._shelf.lock:
+            if self._shelf.known.get(name) is known:
                 before = known.size
                 known.shortened = (*others, (bounds, shortened))
-                self._room += before - known.size
+                self._shelf.room += before - known.size
                 self._make_room()
         return shortened
 
-    def _find(self, name: tuple[int, str], text: str) -> Remembered | None:
-        with self._lock:
-            known = self._known.get(name)
+    def _find(self, name: _Name, text: str) -> Remembered | None:
+        with self._shelf.lock:
+            known = self._shelf.known.get(name)
             if known is None or known.text != text:
                 return None
-            self._known.move_to_end(name)
+            self._shelf.known.move_to_end(name)
             return known
 
-    def _keep(self, name: tuple[int, str], known: Remembered) -> None:
-        with self._lock:
-            other = self._known.pop(name, None)
+    def _keep(self, name: _Name, known: Remembered) -> None:
+        with self._shelf.lock:
+            other = self._shelf.known.pop(name, None)
             if other is not None:
-                self._room += other.size
-            self._known[name] = known
-            self._room -= known.size
+                self._shelf.room += other.size
+            self._shelf.known[name] = known
+            self._shelf.room -= known.size
             self._make_room()
 
     def _make_room(self) -> None:
-        while self._room < 0 and self._known:
-            _, dropped = self._known.popitem(last=False)
-            self._room += dropped.size
+        while self._shelf.room < 0 and self._shelf.known:
+            _, dropped = self._shelf.known.popitem(last=False)
+            self._shelf.room += dropped.size
+
+    def _name_of(self, text: str) -> _Name:
+        return self._team, len(text), text[:: len(text) // _SAMPLES + 1]
 
 
 def compact(edges: Iterable[int]) -> Bounds:
@@ -148,10 +172,6 @@ def digest_of(text: str) -> bytes:
     for start in range(0, len(text), _PIECE):
         digest.update(text[start : start + _PIECE].encode("utf-8", "surrogatepass"))
     return digest.digest()
-
-
-def _name_of(text: str) -> tuple[int, str]:
-    return len(text), text[:: len(text) // _SAMPLES + 1]
 
 
 def slices_of(text: str, bounds: Sequence[int]) -> str:

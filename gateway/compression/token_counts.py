@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 from compressor.text.tokens import TokenCounter, counter_for
 from gateway.compression.text_memory import LONG_CHARACTERS, Remembered, TextMemory
@@ -18,7 +19,7 @@ _AT_ONCE = 1000
 _MEMO_ENTRIES = 20_000  # some 250 bytes each
 _NOTHING = Remembered("", b"")
 
-_Key = tuple[bytes, str]  # digest of a text, tokenizer
+_Key = tuple[bytes, bytes, str]  # team, digest of a text, tokenizer
 
 
 class TokenCounts:
@@ -30,6 +31,13 @@ class TokenCounts:
         self._memory = memory or TextMemory()
         self._memo: OrderedDict[_Key, int] = OrderedDict()
         self._counters: dict[str, TokenCounter] = {}
+        self._team = b""
+
+    def of_team(self, salt: bytes) -> TokenCounts:
+        """The view of the team that has this salt: what another team had counted it does not know."""
+        view = copy(self)
+        view._memory, view._team = self._memory.of_team(salt), salt
+        return view
 
     async def counter(self, name: str) -> TokenCounter:
         """The tokenizer's counter; the first call of a name loads it (0.6 s), on a thread.
@@ -71,7 +79,7 @@ class TokenCounts:
         unknown: list[tuple[int, _Key, Remembered]] = []
         for text in texts:
             known = self._memory.of(text) if text else _NOTHING
-            key = (known.digest, counter.name)
+            key = (self._team, known.digest, counter.name)
             count = 0 if not text else known.counts.get(counter.name) or self._memo.get(key)
             if count is None:
                 unknown.append((len(counts), key, known))

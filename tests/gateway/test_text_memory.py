@@ -125,3 +125,22 @@ def test_what_is_no_place_in_a_text_is_refused(edge: int) -> None:
     with pytest.raises(OverflowError):
         compact([edge])
     assert decode_form(Form(1, 1, 0, ((0, 9, (0, 7)),)).encode().replace(b"7", str(edge).encode())) is None
+
+
+def test_a_team_meets_its_own_texts_only() -> None:
+    memory = TextMemory(kept_bytes=200_000)
+    red, blue = memory.of_team(b"red"), memory.of_team(b"blue")
+    text = "confidential " * 200
+    red.of(text).counts["o200k_base"] = 401
+    assert red.counts_of(text) == memory.of_team(b"red").counts_of(text) == {"o200k_base": 401}
+    assert blue.counts_of(text) == memory.counts_of(text) == {}
+    assert blue.new_characters([text]) == len(text) and red.new_characters([text]) == 0
+    blue.of(text)
+    assert memory.kept_bytes == red.kept_bytes == blue.kept_bytes > 2 * len(text)
+
+
+def test_teams_share_the_room() -> None:
+    memory = TextMemory(kept_bytes=200_000)
+    for team in range(60):
+        memory.of_team(b"%d" % team).of(f"{team} " * 5_000)
+    assert memory.kept_bytes <= 200_000
