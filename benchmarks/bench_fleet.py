@@ -172,12 +172,21 @@ async def rolled(load: Load, report: Report, deploy: Callable[[], None]) -> None
     async with load.running():
         await asyncio.sleep(1.0)
         since = time.perf_counter()
-        await asyncio.to_thread(deploy)
+        refused = ""
+        try:
+            await asyncio.to_thread(deploy)
+        except RuntimeError as error:  # the old replicas stay: what clients saw meanwhile counts all the same
+            refused = str(error)[-300:]
         took = time.perf_counter() - since
         await asyncio.sleep(2.0)
         seen = Counter(answer.fingerprint[:8] for answer in load.answers if answer.at >= since)
         report.note(
-            "another model under load", load, since, seconds_to_roll=round(took, 1), encoders=dict(seen)
+            "another model under load",
+            load,
+            since,
+            seconds_to_roll=round(took, 1),
+            encoders=dict(seen),
+            refused=refused,
         )
 
 
