@@ -18,6 +18,8 @@ Choice = Literal["as-is", "new", "all"]
 # A compaction changes what the upstream has cached, on the strength of a forecast: it must pay well.
 _COMPACTION_MARGIN = 0.1  # of the cost of sending as it is
 _COMPACTION_SHRINKS = 0.15  # of the old messages at least: so a conversation of any length has few of them
+# Nine of ten conversations (see below) go on for this share of the turns expected: by then it must have paid.
+_COMPACTION_PAYS_BY = 0.3
 # Half of the conversations that have had n turns have at least this share of n still to come, if their
 # lengths follow a power law with exponent 2 (sqrt(2) - 1); the mean, n, would rest on a few very long ones.
 # Beyond 20 nobody knows.
@@ -178,10 +180,27 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
     if not (costs.slower_never and saved_all < 0) and (
         p.old_tokens - p.old_kept >= _COMPACTION_SHRINKS * p.old_tokens > 0
         and usd["all"] < usd[choice] - _COMPACTION_MARGIN * as_is
+        and _pays_early(p, costs, usd, choice)
     ):
         choice = "all"
     seconds: dict[Choice, float] = {"as-is": 0.0, "new": saved_new, "all": saved_all}
     return Forecast(choice, as_is - usd[choice], usd, seconds, too_slow and choice == "as-is")
+
+
+def _pays_early(p: Prospect, costs: Costs, usd: dict[Choice, float], other: Choice) -> bool:
+    """Whether a compaction is the cheaper choice of the two even if the conversation ends early."""
+
+    def later(old: int, new: int, least: int) -> float:
+        """USD of the turns that would not come then."""
+        missing = (1 - _COMPACTION_PAYS_BY) * p.turns_ahead
+        hit = p.later_hit_rate if old + new >= least else 0.0
+        rates = costs.rates
+        return missing * (old + new) * (hit * rates.cache_read + (1 - hit) * rates.cache_write)
+
+    new = p.new_tokens if other == "as-is" else p.new_kept
+    least = PERHAPS_CACHED_TOKENS if new == p.new_tokens else SURELY_CACHED_TOKENS
+    compacted = usd["all"] - later(p.old_kept, p.new_kept_all, SURELY_CACHED_TOKENS)
+    return compacted < usd[other] - later(p.old_tokens, new, least)
 
 
 def _cost(p: Prospect, rates: Rates, readable: int, old: int, new: int, least: int) -> float:

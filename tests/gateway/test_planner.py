@@ -84,6 +84,15 @@ def test_old_messages_are_compacted_when_many_turns_are_to_come() -> None:
     assert forecast(replace(BASE, turns_ahead=20.0, old_kept=4_000), Costs(HALF)).choice == "all"
 
 
+def test_a_compaction_must_pay_even_if_the_conversation_ends_early() -> None:
+    """It breaks even after about seven turns."""
+    warm = replace(BASE, old_tokens=20_000, old_kept=8_000, old_untouched=0, hit_rate=1.0, later_hit_rate=1.0)
+    fourteen, forty = (forecast(replace(warm, turns_ahead=turns), Costs(TENTH)) for turns in (14.0, 40.0))
+    assert fourteen.choice == "new"
+    assert fourteen.usd["all"] < 0.9 * fourteen.usd["new"]  # over all the turns expected it would have paid
+    assert forty.choice == "all"
+
+
 def test_without_a_discount_everything_is_worth_shortening() -> None:
     assert forecast(replace(BASE, hit_rate=0.0, later_hit_rate=0.0), Costs(NONE)).choice == "all"
 
