@@ -11,7 +11,7 @@ from compressor.errors import Overloaded
 Result = TypeVar("Result")
 
 # Some 40k tokens: one batch of a GPU is full while the next texts are tokenised and the last put together.
-# All at once, sixteen texts of 6k tokens took an H200 a third longer than one text of as many tokens.
+# More would only hold memory: texts are tokenised and put together one after the other (`lanes.py`).
 CHARACTERS_AT_ONCE = 160_000
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack, overload
@@ -16,8 +17,9 @@ from compressor.batching import for_each
 from compressor.config import CompressorConfig, Precision
 from compressor.conversation import Part, put_back, take_apart
 from compressor.engine.protocol import ScoringEngine
-from compressor.errors import InvalidOption
-from compressor.event_loop import LoopThread
+from compressor.errors import EngineStopped, InvalidOption
+from compressor.event_loop import LoopThread, Result
+from compressor.lanes import Lanes
 from compressor.options import CompressOptions, budget_of, check_options, check_text, tokens_of_share
 from compressor.shapes import DEFAULT_PROTECT, Shortened, ShortenedMessages, Span
 from compressor.tagged import ShortenedJson, cut_tagged, has_tags, join_sections, plan_json
@@ -48,6 +50,7 @@ class Compressor:
         self._runner = LoopThread()
         self._pool: ProcessPool | None = None
         self._pool_lock = Lock()
+        self._lanes = Lanes("terse-words")
 
     @classmethod
     def open(
@@ -140,6 +143,7 @@ class Compressor:
             self._pool.close()
         self._runner.run(self._engine.close())
         self._runner.stop()
+        self._lanes.close()
 
     def __enter__(self) -> Compressor:
         return self
@@ -187,11 +191,11 @@ class Compressor:
             return await self._compress_tagged(text, options, counter)
         passage, tokens = await self._passage(text, options, counter)
         goal = target if target is not None else tokens_of_share(keep, tokens)
-        shortened = (await _shorten([passage], goal, counter, options))[0]
+        shortened = (await self._shorten([passage], goal, counter, options))[0]
         if target is None and text.strip() and not shortened.text:
             # A share of a word or two is less than a word; losing the whole text cannot be meant.
             whole = replace(passage, whole=True)
-            shortened = (await _shorten([whole], tokens, counter, options))[0]
+            shortened = (await self._shorten([whole], tokens, counter, options))[0]
             return replace(shortened, note="too short to be shortened")
         return shortened
 
@@ -212,11 +216,11 @@ class Compressor:
                 shared.append(index)
                 continue
             own = replace(passage, whole=not section.compress)
-            results[index] = (await _shorten([own], tokens_of_share(rate, size), counter, options))[0]
+            results[index] = (await self._shorten([own], tokens_of_share(rate, size), counter, options))[0]
         goal = tokens_of_share(keep, sum(sizes[index] for index in shared))
         if target is not None:
             goal = max(0, target - sum(one.tokens_after for one in results.values()))
-        common = await _shorten([measured[index][0] for index in shared], goal, counter, options)
+        common = await self._shorten([measured[index][0] for index in shared], goal, counter, options)
         results.update(zip(shared, common, strict=True))
         return join_sections(sections, [results[index] for index in range(len(sections))], counter)
 
@@ -234,7 +238,7 @@ class Compressor:
         whole = sum(size for part, (_, size) in zip(parts, measured, strict=True) if part.whole)
         free = sum(size for _, size in measured) - whole
         goal = target if target is not None else whole + tokens_of_share(keep, free)
-        shortened = await _shorten([passage for passage, _ in measured], goal, counter, options)
+        shortened = await self._shorten([passage for passage, _ in measured], goal, counter, options)
         return ShortenedMessages(
             messages=put_back(messages, parts, [one.text for one in shortened]),
             parts=tuple(shortened),
@@ -254,16 +258,16 @@ class Compressor:
         shortened = []
         for leaf, (passage, size) in zip(plan.leaves, measured, strict=True):
             goal = tokens_of_share(leaf.rate, size)
-            shortened += await _shorten([replace(passage, whole=leaf.rate >= 1)], goal, counter, options)
+            shortened += await self._shorten([replace(passage, whole=leaf.rate >= 1)], goal, counter, options)
         return plan.result(shortened, counter)
 
     async def _part_passage(
         self, part: Part, options: CompressOptions, counter: TokenCounter
     ) -> tuple[Passage, int]:
         if part.whole:
-            words = await asyncio.to_thread(split_words, part.text)
+            words = await self._on_thread(len(part.text), split_words, part.text)
             passage = Passage(part.text, np.zeros(len(words), np.uint8), whole=True)
-            return await _outlined(passage, counter)
+            return await self._outlined(passage, counter)
         return await self._passage(part.text, options, counter, part.stay)
 
     async def _passage(
@@ -282,18 +286,46 @@ class Compressor:
             stay=stay,
         )
         if not text.strip():
-            return await _outlined(bare, counter)
+            return await self._outlined(bare, counter)
         relevance = None
         # What needs no scores is done while the encoder works.
-        scores, (passage, tokens) = await asyncio.gather(self._engine.score(text), _outlined(bare, counter))
+        scores, (passage, tokens) = await asyncio.gather(
+            self._engine.score(text), self._outlined(bare, counter)
+        )
         if question:
             relevance = await self._rank(question, text)
         return replace(passage, scores=scores.values, relevance=relevance), tokens
 
     async def _rank(self, question: str, text: str) -> NDArray[np.uint8]:
         check_text(question)
-        units = await asyncio.to_thread(question_units, text)
+        units = await self._on_thread(len(text), question_units, text)
         return await self._engine.rank(question, units.passages)
+
+    async def _outlined(self, passage: Passage, counter: TokenCounter) -> tuple[Passage, int]:
+        """The passage with its outline, and how many tokens it has."""
+        known = await self._on_thread(len(passage.text), outline, passage, counter)
+        return replace(passage, outline=known), known.tokens
+
+    async def _shorten(
+        self, passages: Sequence[Passage], target: int, counter: TokenCounter, options: CompressOptions
+    ) -> list[Shortened]:
+        choose = partial(
+            shorten_passages,
+            passages,
+            target,
+            counter,
+            explain=options.get("explain", False),
+            unit=options.get("unit", "auto"),
+        )
+        return await self._on_thread(sum(len(one.text) for one in passages), choose)
+
+    async def _on_thread(self, characters: int, work: Callable[..., Result], *given: Any) -> Result:
+        """The work's result, from the thread for texts of this size."""
+        try:
+            working = asyncio.get_running_loop().run_in_executor(self._lanes.of(characters), work, *given)
+        except RuntimeError as error:
+            raise EngineStopped("the compressor is closed") from error
+        return await working
 
     def _counter(self, options: CompressOptions) -> TokenCounter:
         return counter_for(options.get("tokenizer") or self._tokenizer)
@@ -325,22 +357,3 @@ class Compressor:
             tokenizer="cl100k_base",
             note="compat=llmlingua",
         )
-
-
-async def _outlined(passage: Passage, counter: TokenCounter) -> tuple[Passage, int]:
-    """The passage with its outline, and how many tokens it has."""
-    known = await asyncio.to_thread(outline, passage, counter)
-    return replace(passage, outline=known), known.tokens
-
-
-async def _shorten(
-    passages: Sequence[Passage], target: int, counter: TokenCounter, options: CompressOptions
-) -> list[Shortened]:
-    return await asyncio.to_thread(
-        shorten_passages,
-        passages,
-        target,
-        counter,
-        explain=options.get("explain", False),
-        unit=options.get("unit", "auto"),
-    )

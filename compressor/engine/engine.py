@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
@@ -21,6 +20,7 @@ from compressor.engine.waiting import Job, WaitingLine
 from compressor.engine.windows import WindowShape, passage_window, plan_windows
 from compressor.engine.worker import Worker, answer
 from compressor.errors import EngineStopped
+from compressor.lanes import Lanes
 from compressor.shapes import ScoreTimings, WordScores
 from compressor.text.words import split_words
 from compressor.turns import short_turns
@@ -44,7 +44,6 @@ class EngineLimits:
 
     max_batch_tokens: int  # one pass of the encoder; bounds device memory
     max_waiting_tokens: int  # beyond it callers get Overloaded at once
-    tokenizing_threads: int = 2  # the Rust tokenizer spreads each call over all cores by itself
 
 
 class Engine:
@@ -65,8 +64,8 @@ class Engine:
         self.ranking = ranking or Ranking()
         self._tokenizer = tokenizer
         self._line = WaitingLine(limits.max_waiting_tokens)
-        self._threads = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-tokenize")
-        self._slabs = ThreadPoolExecutor(limits.tokenizing_threads, thread_name_prefix="terse-slabs")
+        self._threads = Lanes("terse-tokenize")  # the Rust tokenizer uses all cores by itself
+        self._slabs = Lanes("terse-slabs")
         # The encoder's thread must not wait behind those that tokenise; on a CPU the encoder is slow anyway.
         on_cpu = self.device == "cpu"
         self._turns: Callable[[], AbstractContextManager[None]] = nullcontext if on_cpu else short_turns
@@ -129,8 +128,8 @@ class Engine:
     async def close(self) -> None:
         """Fails what waits with EngineStopped, lets the running batch end, frees the device."""
         await asyncio.to_thread(self._worker.stop, "the engine is closed")
-        self._threads.shutdown(wait=False)  # what is being tokenised finds the line stopped
-        self._slabs.shutdown(wait=False)
+        self._threads.close()  # what is being tokenised finds the line stopped
+        self._slabs.close()
 
     async def _feed(self, job: Job, chars: int, work: Callable[[], T]) -> T:
         """Runs `work`, which feeds the job's windows to the line, on a tokenising thread.
@@ -140,7 +139,7 @@ class Engine:
         estimate = chars // 4 + 1  # near the tokens of English; `put` counts the real ones
         self._line.announce(estimate)
         try:
-            return await job.loop.run_in_executor(self._threads, work)
+            return await job.loop.run_in_executor(self._threads.of(chars), work)
         except RuntimeError as error:
             if self._line.stopped is None:
                 raise
@@ -162,7 +161,7 @@ class Engine:
         """Queues the text's windows as they are tokenised; how many words it has."""
         codes = code_points(text)
         words = split_words(text)
-        slabs = self._ahead(self._tokenizer.tokenize(text, codes, words)) if len(words) else ()
+        slabs = self._ahead(self._tokenizer.tokenize(text, codes, words), len(text)) if len(words) else ()
         for windows in plan_windows(codes, words, slabs, self.shape):
             if job.over:  # cancelled, or one of its batches failed
                 return len(words)
@@ -171,11 +170,11 @@ class Engine:
             answer([(job, job.parts)])
         return len(words)
 
-    def _ahead(self, slabs: Iterator[TokenizedText]) -> Iterator[TokenizedText]:
+    def _ahead(self, slabs: Iterator[TokenizedText], chars: int) -> Iterator[TokenizedText]:
         """The same slabs; while one is planned, the next is tokenised on another thread."""
         slab = next(slabs, None)
         while slab is not None:
-            following = None if slab.last else self._slabs.submit(next, slabs, None)
+            following = None if slab.last else self._slabs.of(chars).submit(next, slabs, None)
             yield slab
             slab = following.result() if following is not None else None
 

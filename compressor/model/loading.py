@@ -13,7 +13,7 @@ from compressor.engine.scorer import Scorer
 from compressor.engine.tokenizing import TextTokenizer
 from compressor.engine.windows import WindowShape
 from compressor.errors import ModelLoadFailed
-from compressor.model.compact import is_compact, read_compact, read_tokenizer
+from compressor.model.compact import TOKENIZER_FILE, WEIGHTS_FILE, is_compact, read_compact, read_tokenizer
 from compressor.model.description import ModelDescription, describe_model, fingerprint_files
 from compressor.model.weights import EncoderWeights, is_bert_shaped, read_weights
 
@@ -142,6 +142,8 @@ def _fast_tokenizer(model: ModelDescription) -> Any:
             return Tokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001 - the Rust side raises plain Exception
             raise ModelLoadFailed(f"{path}: {error}") from None
+    if (model.folder / TOKENIZER_FILE).is_file():  # a compact encoder without its weights
+        raise ModelLoadFailed(f"{model.folder / WEIGHTS_FILE}: no such file")
     if not any((model.folder / name).is_file() for name in _VOCABULARIES):
         raise ModelLoadFailed(
             f"{model.folder}: no tokenizer there"

@@ -152,6 +152,9 @@ def test_compact_form(tmp_path: Path) -> None:
     sample = np.concatenate([run(model, text=text) for text in SAMPLE.read_text().split("\n---\n")])
     assert 80 < np.median(sample) < 176
     assert not (tmp_path / "compact" / "model.safetensors").exists()
+    (tmp_path / "compact" / WEIGHTS_FILE).unlink()
+    with pytest.raises(ModelLoadFailed, match=WEIGHTS_FILE):  # and not that the tokenizer was missing
+        opened(tmp_path / "compact")
 
 
 def test_four_bits_lose_nothing_of_four_bits() -> None:
