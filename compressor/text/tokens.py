@@ -52,6 +52,8 @@ _PATTERNS = {  # as tiktoken_ext.openai_public has them; there they sit in funct
         ]
     ),
 }
+# One core stays with the event loop of a gateway: threads on all of them have it wait for its turn.
+_THREADS = max(1, min(8, (os.cpu_count() or 1) - 1))
 _BREAKS = " \n\t.,;:!?()。，、；：！？"
 # No text is split at it, since it is never allowed. But without any special token tiktoken looks for the
 # empty string, finds it before every character, and takes three times as long.
@@ -118,7 +120,7 @@ class TiktokenCounter:
         """The tokens of each piece; on several threads when there is much."""
         if len(pieces) > 1 and sum(map(len, pieces)) >= BATCH_CHARACTERS:
             different = dict.fromkeys(pieces)  # megabytes of one sign are one piece, many times
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+            with ThreadPoolExecutor(_THREADS) as threads:
                 known = dict(zip(different, threads.map(self._encode, different), strict=True))
             return [known[piece] for piece in pieces]
         return [self._encode(piece) for piece in pieces]
