@@ -51,9 +51,10 @@ policies: {default: {mode: "MODE"}}
 NOTES = (
     "## What to make of it",
     "",
-    "* Bodies above 512 KiB are read in pieces on a thread that takes short turns. What still holds the loop",
-    "  is single copies of tens of megabytes, the release of a hundred thousand objects at a request's end,",
-    "  and, with shortening, steps that look at each of many thousand messages or start a call for each.",
+    "* Whatever looks at the whole of a large body does so on a thread that takes short turns (a test holds",
+    "  that), piece by piece; what a request leaves behind is released in portions. No single call is known that",
+    "  holds Python's lock for long. What is left of a delay is the wait for a core beside the worker's own",
+    "  threads, and with thousands of messages to shorten the many small steps of the choice of words.",
     "* 200 MB are refused before they are read where the length is announced, and at 32 MiB where it is not.",
 )
 

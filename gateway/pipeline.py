@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.access.callers import ANONYMOUS, key_of
 from gateway.access.models import check_model
-from gateway.chat.large_json import LARGE_BYTES
+from gateway.chat.large_json import LARGE_BYTES, stands_in
 from gateway.chat.request import parse_request
 from gateway.exchange import Admitted, Answer, Received
 from gateway.releasing import keep, keep_json
@@ -56,7 +57,7 @@ def _parse_large(surface: Surface, path: str, body: bytes, headers: Mapping[str,
     request = parse_request(surface, path, body, headers)
     keep(body)
     keep_json(request.raw)
-    return request
+    return replace(request, marked=stands_in(body, b"cache_control"))
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:

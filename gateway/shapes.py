@@ -42,6 +42,7 @@ class ParsedRequest:
         default_factory=dict
     )  # lower-case, without authorization and hop-by-hop ones
     max_output_tokens: int | None = None
+    marked: bool | None = None  # whether `cache_control` stands in the body; None: nobody has looked yet
 
 
 @dataclass(frozen=True, slots=True)

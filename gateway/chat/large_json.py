@@ -44,6 +44,14 @@ def load_json(body: bytes) -> Any:
         return orjson.loads(body)  # no JSON, which this one says; or too odd to be cut
 
 
+def stands_in(body: bytes, word: bytes) -> bool:
+    """As `word in body`, piece by piece."""
+    ends = len(word) - 1
+    return any(
+        body.find(word, start, start + _TEXT_BYTES + ends) >= 0 for start in range(0, len(body), _TEXT_BYTES)
+    )
+
+
 def _load_in_pieces(body: bytes) -> Any:
     short, texts = _without_long_texts(body)
     lists = list(_long_lists(short))

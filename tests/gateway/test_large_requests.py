@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,10 @@ async def test_reading_and_renaming(watch: Watch) -> None:
     received = Received("chat", "/v1/chat/completions", [], {}, data, "id", 0.0)
     request = await pipeline.parse(received)
     assert len(request.raw["messages"]) == 5001
+    assert request.marked is False
+    tagged = data.replace(b'"model"', b'"cache_control": {}, "model"', 1)
+    marked = await pipeline.parse(replace(received, body=tagged))
+    assert marked.marked is True
     assert threading.main_thread() not in watch.threads["parse_request"] | watch.threads["_check_messages"]
 
 
