@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from compressor.text.searching import stands_in
 from gateway.access.callers import ANONYMOUS, key_of
 from gateway.access.models import check_model
-from gateway.chat.large_json import LARGE_BYTES, stands_in
+from gateway.chat.large_json import LARGE_BYTES
 from gateway.chat.request import parse_request
 from gateway.exchange import Admitted, Answer, Received
 from gateway.releasing import keep, keep_json

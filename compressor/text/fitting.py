@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compressor.text.passages import Prepared, Rendered
 from compressor.text.selection import Columns
+from compressor.text.tallies import running_count
 from compressor.text.tokens import TokenCounter
 
 CLOSE_ENOUGH = 0.98  # of the target, the promise
@@ -113,7 +114,7 @@ def fit(scales: Scales, items: Items, must_stay: NDArray[np.bool_], target: int)
 
     None if what must stay costs more than the target.
     """
-    costs = np.cumsum(items.costs, dtype=np.float64)
+    costs = running_count(items.costs, np.float64)
     count = len(costs)
     best: tuple[list[int], NDArray[np.bool_]] | None = None
     low, low_tokens = -1, 0.0  # most items known to fit

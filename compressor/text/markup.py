@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.kinds import CODE_LINE
+from compressor.text.searching import stands_in
 from compressor.text.words import cover
 
 Place = tuple[int, int]
@@ -29,7 +30,7 @@ def fence_spans(text: str) -> list[Place]:
     """Fenced code blocks with their fences; one that is never closed runs to the end."""
     spans: list[Place] = []
     opened: re.Match[str] | None = None
-    if "```" not in text and "~~~" not in text:
+    if not (stands_in(text, "```") or stands_in(text, "~~~")):
         return spans
     for line in _FENCE.finditer(text):
         mark = line.group(1)
@@ -48,14 +49,15 @@ def fence_spans(text: str) -> list[Place]:
 def code_spans(text: str) -> list[Place]:
     """Fenced blocks, indented blocks that look like code, and inline code."""
     spans = _indented_code(text)
-    if "`" in text or "~~~" in text:
+    if "`" in text or stands_in(text, "~~~"):
         spans += [*fence_spans(text), *(code.span() for code in _INLINE_CODE.finditer(text))]
     return spans
 
 
 def _indented_code(text: str) -> list[Place]:
     spans: list[Place] = []
-    if not ("\n    " in text or "\n\t" in text or text.startswith(("    ", "\t"))):
+    begins = text.startswith(("    ", "\t"))
+    if not (begins or stands_in(text, "\n    ") or stands_in(text, "\n\t")):
         return spans
     for block in _INDENTED.finditer(text):
         lines = [line for line in block.group().splitlines() if line.strip()]

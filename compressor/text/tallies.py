@@ -19,7 +19,7 @@ def joined(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
-def running_count(marks: NDArray[Any], dtype: type[np.signedinteger[Any]] = np.int64) -> NDArray[Any]:
+def running_count(marks: NDArray[Any], dtype: type[np.number[Any]] = np.int64) -> NDArray[Any]:
     """How many marks stand up to and with each place, shape of `marks`.
 
     As `np.cumsum(marks, dtype=dtype)`, which holds the lock (150 ms for 8 million marks) where it has to

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compressor.shapes import Span
 from compressor.text.characters import Char, lower_table
 from compressor.text.line_heads import LineHeads, line_heads, match_heads
+from compressor.text.searching import stands_in
 from compressor.text.tallies import running_count
 from compressor.text.words import Words, looks_like_json, split_words
 
@@ -240,7 +241,7 @@ def _abbreviates(word: str) -> bool:
 def _escaped_lines(words: Words) -> NDArray[np.bool_]:
     """Words that begin with the escape of a line break, in JSON."""
     begins = np.zeros(len(words), bool)
-    if "\\n" in words.text and looks_like_json(words.text):
+    if stands_in(words.text, "\\n") and looks_like_json(words.text):
         points = words.codes
         inner = words.ends - words.starts >= 2
         second = points[np.minimum(words.starts + 1, len(points) - 1)]

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import SYLLABLE_CLOSERS, Char, char_table, codepoints
+from compressor.text.searching import stands_in
 from compressor.text.tallies import running_count
 
 _CLASSES = 32  # row length of the cut table; a power of two above the number of classes
@@ -152,7 +153,7 @@ def _join_thousands(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> No
 
 
 def _keep_urls_whole(text: str, cut: NDArray[np.bool_]) -> None:
-    at = text.find("://")
+    at = text.find("://") if stands_in(text, "://") else -1
     while at >= 0:
         scheme = _SCHEME.search(text[max(0, at - 16) : at])
         rest = _URL_REST.match(text, at)

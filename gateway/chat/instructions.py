@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from compressor.text.searching import begin_of, end_of, stands_in
+
 # Tags that clients put around words meant for the model itself; what they hold is an instruction, not
 # material.
 _TAGS = (
@@ -20,6 +22,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’)\]]*(?=\s|[^\x00-\
 # An opening or closing paragraph longer than this holds the document itself (some 300 tokens of English): of
 # such a one only its outer sentences are taken for the instruction.
 _LONGEST_INSTRUCTION = 1200
+_NEAR = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Kept:
 
 def tagged_passages(text: str) -> list[Kept]:
     """Passages in instruction tags (`<system-reminder>` and its like), tags included; in linear time."""
-    if "</" not in text:
+    if not stands_in(text, "</"):
         return []
     found: list[Kept] = []
     opened: dict[str, int] = {}  # name -> where its first tag stands that is not closed yet
@@ -49,8 +52,8 @@ def tagged_passages(text: str) -> list[Kept]:
 
 def opening(text: str) -> Kept:
     """The first paragraph; of one too long for an instruction, its first sentences."""
-    start = len(text) - len(text.lstrip())
-    blank = _BLANK_LINE.search(text, start)
+    start = begin_of(text)
+    blank = _BLANK_LINE.search(text, start, start + _NEAR)  # one further on changes nothing
     end = blank.start() if blank else len(text)
     if end - start > _LONGEST_INSTRUCTION:
         ends = [found.end() for found in _SENTENCE_END.finditer(text, start, start + _LONGEST_INSTRUCTION)]
@@ -61,7 +64,7 @@ def opening(text: str) -> Kept:
 
 def closing(text: str) -> Kept:
     """The last paragraph; of one too long for an instruction, its last sentences."""
-    end = len(text.rstrip())
+    end = end_of(text)
     start = 0
     for blank in _BLANK_LINE.finditer(text, max(0, end - 8 * _LONGEST_INSTRUCTION), end):
         start = blank.end()

@@ -44,14 +44,6 @@ def load_json(body: bytes) -> Any:
         return orjson.loads(body)  # no JSON, which this one says; or too odd to be cut
 
 
-def stands_in(body: bytes, word: bytes) -> bool:
-    """As `word in body`, piece by piece."""
-    ends = len(word) - 1
-    return any(
-        body.find(word, start, start + _TEXT_BYTES + ends) >= 0 for start in range(0, len(body), _TEXT_BYTES)
-    )
-
-
 def _load_in_pieces(body: bytes) -> Any:
     short, texts = _without_long_texts(body)
     lists = list(_long_lists(short))
@@ -117,14 +109,13 @@ def _without_long_texts(body: bytes) -> tuple[bytes, dict[str, str]]:
 
 def _read_text(body: bytes, start: int, end: int) -> str:
     """The text between the quotes, cut at blanks: these are in no escape and no letter of several bytes."""
-    text, position, last = "", start + 1, end - 1
+    pieces, position, last = [], start + 1, end - 1
     while position < last:
         cut = body.find(b" ", position + _TEXT_BYTES, last)
         cut = last if cut < 0 else cut
-        # Nobody else has this string, so it grows where it is: to join the pieces is one long step.
-        text += orjson.loads(b'"' + body[position:cut] + b'"')
+        pieces.append(orjson.loads(b'"' + body[position:cut] + b'"'))
         position = cut
-    return text
+    return "".join(pieces)
 
 
 def _long_lists(body: bytes) -> Iterator[_List]:

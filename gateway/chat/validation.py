@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from compressor.text.searching import begin_of, is_blank
 from gateway.chat.conversation import LEFT_OUT, Path
 from gateway.chat.rebuild import string_at
 from gateway.shapes import ParsedRequest
@@ -36,7 +37,7 @@ def find_damage(
             before, after = string_at(request.raw, path), string_at(sent, path)
         except (LookupError, TypeError):
             return "invalid-structure"
-        if after != text or (before.strip() and not after.strip()):
+        if after != text or (is_blank(after) and not is_blank(before)):
             return "invalid-text"
         fits = part_of_json if path in aged else same_json
         if after != LEFT_OUT and not fits(before, after):
@@ -46,7 +47,7 @@ def find_damage(
 
 def same_json(before: str, after: str) -> bool:
     """Whether a string that held JSON still does, with equal keys, lengths and values but for its strings."""
-    if before == after or before.lstrip()[:1] not in ("{", "["):
+    if before == after or before[(at := begin_of(before)) : at + 1] not in ("{", "["):
         return True
     try:
         old = orjson.loads(before)
@@ -62,7 +63,7 @@ def part_of_json(before: str, after: str) -> bool:
     """Whether a string that held JSON still does, with some of its members and elements, in order; strings in
     it may have lost words.
     """
-    if before == after or before.lstrip()[:1] not in ("{", "["):
+    if before == after or before[(at := begin_of(before)) : at + 1] not in ("{", "["):
         return True
     try:
         old = orjson.loads(before)

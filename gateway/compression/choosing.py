@@ -10,6 +10,7 @@ import numpy as np
 from compressor.shapes import PROTECTABLE, Shortened, Span, Spans
 from compressor.text.choice import Passage, shorten_passages
 from compressor.text.json_thinning import thin_json
+from compressor.text.searching import is_blank
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Message, Path
 from gateway.chat.validation import part_of_json, same_json
@@ -187,7 +188,7 @@ def make_form(
             continue
         text = slices_of(slot.text, bounds)
         fits = part_of_json if aged and slot.role == "tool" else same_json
-        if text.strip() and fits(slot.text, text):
+        if not is_blank(text) and fits(slot.text, text):
             cuts.append((position, len(slot.text), compact(bounds)))
             after -= saved
     if before - after < _LEAST_SAVED * free:
