@@ -51,10 +51,11 @@ policies: {default: {mode: "MODE"}}
 NOTES = (
     "## What to make of it",
     "",
-    "* Whatever looks at the whole of a large body does so on a thread that takes short turns (a test holds",
-    "  that), piece by piece; what a request leaves behind is released in portions. What is left of a delay is",
-    "  the wait for a core beside the worker's own threads (their time counts as busy, too), single copies of",
-    "  texts of tens of megabytes, and the many small steps of the choice of words for thousands of messages.",
+    "* Whatever looks at the whole of a large body does so on a thread that takes short turns (a test",
+    "  holds that), piece by piece; what a request leaves behind is released in portions. What is left of",
+    "  a delay is the wait for a core beside the worker's own threads (their time counts as busy, too),",
+    "  single copies of texts of tens of megabytes, and the many small steps of the choice of words for",
+    "  thousands of messages.",
     "* 200 MB are refused before they are read where the length is announced, and at 32 MiB where it is not.",
 )
 
