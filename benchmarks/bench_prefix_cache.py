@@ -79,7 +79,7 @@ async def run(arguments: argparse.Namespace) -> None:
     engine = MemoEngine(open_scorer(arguments.engine))
     policy = replace(POLICY, trigger_tokens=256)
     counter = counter_for("o200k_base")
-    price = Price(input=1e-7, cache_read=1e-8)  # a server of one's own: evaluated tokens are what it costs
+    price = Price(known=False)  # a server of one's own: evaluated tokens are what it costs
     senders: dict[str, Sender] = {
         "off": Off(),
         "Terse": Terse(engine, price, policy),

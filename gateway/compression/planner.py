@@ -50,6 +50,7 @@ class Rates:
     input: float
     cache_read: float
     cache_write: float
+    any_size: bool = False  # the smallest prompt is cached, too
 
     @property
     def discounts(self) -> bool:
@@ -102,10 +103,11 @@ def rates_of(price: Price) -> Rates:
 
     A price that is not known is taken from the next one: no discount for reading, no surcharge for writing. A
     model without any price (self-hosted) is planned as if it cost a little, with free reads from its prefix
-    cache: what counts there is the time of its GPU.
+    cache, which such servers (vLLM, llama.cpp) keep for prompts of any size: what counts there is the time of
+    its GPU.
     """
     if price.input <= 0:
-        return Rates(1e-7, 1e-8, 1e-7)
+        return Rates(1e-7, 1e-8, 1e-7, any_size=True)
     return Rates(price.input, price.cache_read or price.input, price.cache_write or price.input)
 
 
@@ -193,8 +195,8 @@ def _pays_early(p: Prospect, costs: Costs, usd: dict[Choice, float], other: Choi
     def later(old: int, new: int, least: int) -> float:
         """USD of the turns that would not come then."""
         missing = (1 - _COMPACTION_PAYS_BY) * p.turns_ahead
-        hit = p.later_hit_rate if old + new >= least else 0.0
         rates = costs.rates
+        hit = p.later_hit_rate if rates.any_size or old + new >= least else 0.0
         return missing * (old + new) * (hit * rates.cache_read + (1 - hit) * rates.cache_write)
 
     new = p.new_tokens if other == "as-is" else p.new_kept
@@ -208,6 +210,7 @@ def _cost(p: Prospect, rates: Rates, readable: int, old: int, new: int, least: i
 
     `readable` of `old` tokens may be read from the cache; prompts below `least` are not cached.
     """
+    least = 0 if rates.any_size else least
     cached = p.hit_rate * readable if readable >= least else 0.0
     now = cached * rates.cache_read + (old - cached + new) * rates.cache_write
     # Shortened below the least size that is cached, a prompt is paid in full at every turn.

@@ -120,6 +120,14 @@ def test_shortening_below_the_least_cached_size_is_left_when_turns_are_to_come()
     assert forecast(replace(small, turns_ahead=10.0), Costs(TENTH)).choice == "as-is"
 
 
+def test_a_server_of_ones_own_caches_prompts_of_any_size() -> None:
+    small = replace(BASE, old_tokens=300, old_kept=300, new_tokens=700, new_kept=400, score_old=0)
+    ahead = replace(small, hit_rate=1.0, later_hit_rate=1.0, turns_ahead=5.0)
+    own = rates_of(Price(known=False))
+    assert forecast(ahead, Costs(own)).choice == "new"
+    assert forecast(ahead, Costs(Rates(own.input, own.cache_read, own.cache_write))).choice == "as-is"
+
+
 @given(prospects, rates)
 def test_the_choice_is_never_dearer_than_sending_as_is(prospect: Prospect, prices: Rates) -> None:
     outlook = forecast(prospect, Costs(prices))
