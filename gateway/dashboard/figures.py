@@ -62,6 +62,22 @@ def summarise(rows: Sequence[Row], receipts: Sequence[Row], filters: Filters) ->
             {"overhead_ms": receipt.get("overhead_ms", 0), "upstream_ms": receipt.get("upstream_ms", 0)}
             for receipt in reversed(latest)
         ],
+        "latency_split": latency_split(latest),
         "cache": dict(caches),
         "skips": dict(skips),
     }
+
+
+def latency_split(receipts: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Median and 95th percentile of our share and of the upstream's; nothing without receipts."""
+    split = {}
+    for name, field in (("ours", "overhead_ms"), ("upstream", "upstream_ms")):
+        values = sorted(float(receipt.get(field, 0)) for receipt in receipts)
+        if values:
+            split[name] = {"p50": values[len(values) // 2], "p95": values[int(0.95 * len(values))]}
+    return split
+
+
+def answer_lengths(rows: Iterable[Row], filters: Filters) -> list[Row]:
+    """Of `rows` per team, route and model those whose holdout says by how much answers became longer."""
+    return [row for row in rows if row.get("compared_requests") and filters.matches(row)]

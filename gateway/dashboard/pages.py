@@ -19,7 +19,7 @@ from starlette.routing import Route
 from gateway.access.callers import key_of, same_secret
 from gateway.configuration.explaining import Question, answer_as_text, explain
 from gateway.configuration_file import parse_config
-from gateway.dashboard.figures import Filters, summarise
+from gateway.dashboard.figures import Filters, answer_lengths, summarise
 from gateway.errors import BadRequest, NotFound, Unauthorized
 from gateway.quality.report import read_rows
 from gateway.services import Services
@@ -68,6 +68,9 @@ async def summary(request: Request) -> Response:
     rows = await ledger.totals(since=since, by=("day", "team", "model", "route"))
     receipts = await ledger.recent(limit=LATEST)
     figures = summarise(rows, receipts, filters)
+    # Lengths of answers are compared over the whole time: their intervals cannot be added up by day.
+    whole = await ledger.totals(since=since, by=("team", "route", "model"))
+    figures["answers"] = answer_lengths(whole, filters)
     return _json({**figures, "budgets": await _budgets(services), "quality": await _quality(services)})
 
 

@@ -87,6 +87,8 @@ export async function loadOverview() {
     { label: "ours", color: color("--accent"), values: data.latency.map((r) => r.overhead_ms) },
     { label: "upstream", color: color("--dim"), values: data.latency.map((r) => r.upstream_ms) },
   ], { time: false });
+  const split = Object.entries(data.latency_split).map(([name, ms]) => `${name}: median ${number(ms.p50)} ms, 95th percentile ${number(ms.p95)} ms`);
+  byId("latency-split").textContent = split.join("; ");
   bars("cache-bars", data.cache, "Nothing yet.");
   bars("skips", data.skips, "Nothing was skipped.");
   byId("table-by").replaceChildren(table([
@@ -94,6 +96,13 @@ export async function loadOverview() {
     { title: "Requests", text: (r) => number(r.requests) }, { title: "Before", text: (r) => number(r.tokens_before) },
     { title: "After", text: (r) => number(r.tokens_after) }, { title: "Billed", text: (r) => dollars(r.cost_usd) }, { title: "Saved", text: (r) => dollars(r.saved_usd) },
   ], data.groups, "Nothing yet."));
+  const around = (r) => `${dollars(r.output_change_usd)} (${dollars(r.output_change_usd_low)} – ${dollars(r.output_change_usd_high)})`;
+  byId("answers").replaceChildren(table([
+    { title: "Team", left: true, text: (r) => r.team }, { title: "Route", left: true, text: (r) => r.route }, { title: "Model", left: true, text: (r) => r.model },
+    { title: "Requests", text: (r) => `${number(r.compared_requests)} / ${number(r.holdout_requests)} held out` },
+    { title: "Tokens held out", text: (r) => number(r.holdout_output_tokens_mean) }, { title: "Tokens shortened", text: (r) => number(r.output_tokens_mean) },
+    { title: "Longer answers cost, 95 %", text: around }, { title: "Saved less that", text: (r) => dollars(r.net_saved_usd) },
+  ], data.answers, "Too few answers of a policy with a holdout yet: ten in either arm."));
   budgets(data.budgets);
   const interval = (one) => (one ? `${percent(one.mean)} (${percent(one.low)} – ${percent(one.high)})` : "–");
   byId("quality").replaceChildren(table([

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gateway.dashboard.figures import Filters, add_up, summarise
+from gateway.dashboard.figures import Filters, add_up, answer_lengths, summarise
 
 ROWS = [
     {"day": "2026-03-02", "team": "a", "model": "m", "route": "0", "requests": 2, "tokens_before": 100,
@@ -42,6 +42,19 @@ def test_everything_is_shown_without_filters() -> None:
         {"overhead_ms": 1.0, "upstream_ms": 10.0},
         {"overhead_ms": 3.0, "upstream_ms": 30.0},
     ]
+
+
+def test_latency_is_split() -> None:
+    split = summarise(ROWS, RECEIPTS, Filters())["latency_split"]
+    assert split == {"ours": {"p50": 1.0, "p95": 3.0}, "upstream": {"p50": 12.0, "p95": 30.0}}
+    assert summarise(ROWS, [], Filters())["latency_split"] == {}
+
+
+def test_lengths_of_answers_where_a_holdout_tells_them() -> None:
+    told = {"team": "a", "route": "0", "model": "m", "compared_requests": 12, "output_change_usd": 0.01}
+    rows = [told, {**told, "team": "b"}, {**told, "compared_requests": 0}]
+    assert answer_lengths(rows, Filters()) == rows[:2]
+    assert answer_lengths(rows, Filters(team="a")) == [told]
 
 
 def test_a_filter_narrows_the_figures_but_not_the_choices() -> None:
