@@ -23,6 +23,7 @@ from gateway.dashboard.figures import Filters, answer_lengths, summarise
 from gateway.errors import BadRequest, NotFound, Unauthorized
 from gateway.quality.report import read_rows
 from gateway.services import Services
+from gateway.settings import read_environment
 from gateway.stores.base import Account
 from policies.errors import ConfigurationError, PolicyError
 
@@ -30,6 +31,9 @@ STATIC = Path(__file__).with_name("static")
 FILES = frozenset(path.name for path in STATIC.iterdir())
 LONGEST_CONFIGURATION = 1 << 20  # bytes; far above any terse.yaml
 MOST_DAYS = 400  # what the books keep
+_URL_SCHEMES = frozenset(
+    {"http", "https", "redis", "rediss", "redis+sentinel", "rediss+sentinel", "valkey", "unix"}
+)
 LATEST = 200  # receipts behind the latency chart: enough to see a trend, small enough to send
 
 # Scripts and styles come from this origin only, nothing is inline, nobody may frame the page.
@@ -158,9 +162,15 @@ async def _quality(services: Services) -> list[dict[str, Any]]:
     return [row.as_data() for row in rows]
 
 
-def _placeholder(_name: str) -> str:
-    """The editor's text may name any variable of the process: its value must not come back in a message."""
-    return "set"
+def _placeholder(name: str) -> str:
+    """The editor's text may name any variable of the process: its value must not come back in a message.
+
+    What stands for it is a URL of the same kind where it is one: configurations say what kind they need.
+    """
+    scheme, is_url, _ = (read_environment(name) or "").partition("://")
+    if not is_url or scheme not in _URL_SCHEMES:
+        return "set"
+    return "unix:///set" if scheme == "unix" else f"{scheme}://set"
 
 
 async def _body(request: Request) -> dict[str, Any]:

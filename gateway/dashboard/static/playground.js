@@ -14,7 +14,7 @@ function point(index) {
   const word = words[at];
   word.element.classList.add("at");
   word.element.scrollIntoView({ block: "nearest" });
-  byId("play-reason").textContent = `“${word.text}”: ${word.kept ? "kept" : "dropped"}, score ${word.score.toFixed(2)}, ${word.reason}`;
+  byId("play-reason").textContent = `“${word.text}”: ${word.kept ? "kept" : "dropped"}, score ${word.score.toFixed(2)}${word.reason === "score" ? "" : `, ${word.reason}`}`;
 }
 
 function render(text, list) {

@@ -126,6 +126,27 @@ def test_the_editor_checks_and_explains(gateway: LiveGateway) -> None:
     assert told["ok"] is True and told["lines"]
 
 
+def test_the_editor_takes_urls_from_the_environment(
+    gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        ("A_UPSTREAM", "https://canary.example/v1"),
+        ("A_KEY", "sk-canary"),
+        ("A_STORE", "redis://:canary@host:6379"),
+        ("A_SOCKET", "unix:///run/canary.sock"),
+    ):
+        monkeypatch.setenv(name, value)
+    text = (
+        "upstreams: {up: {base_url: env/A_UPSTREAM, api_key: env/A_KEY}}\nmodels: {m: {upstream: up}}\n"
+        "store: env/A_STORE\ncompressor: {url: env/A_SOCKET}\n"
+    )
+    reply = ask(gateway, "/check", text=text)
+    assert reply.json()["ok"] is True, reply.text
+    told = ask(gateway, "/explain", text=text, model="m", team="default", tokens=9000)
+    assert told.json()["ok"] is True
+    assert "canary" not in reply.text + told.text
+
+
 def test_the_editor_never_shows_the_environment(
     gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
