@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import zip_longest
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +17,14 @@ from numpy.typing import NDArray
 from compressor.engine.protocol import EngineHealth
 from compressor.engine.ranking import rank_by_cosine, rank_by_words
 from compressor.engine.scorer import Scorer, Task, Window
-from compressor.engine.tokenizing import TextTokenizer, TokenizedText, code_points
+from compressor.engine.tokenizing import (
+    Slab,
+    TextTokenizer,
+    TokenizedText,
+    code_points,
+    cut_slabs,
+    may_have_giants,
+)
 from compressor.engine.waiting import Job, WaitingLine
 from compressor.engine.windows import WindowShape, passage_window, plan_windows
 from compressor.engine.worker import Worker, answer
@@ -160,9 +169,14 @@ class Engine:
     def _feed_windows(self, job: Job, text: str) -> int:
         """Queues the text's windows as they are tokenised; how many words it has."""
         codes = code_points(text)
-        words = split_words(text)
-        slabs = self._ahead(self._tokenizer.tokenize(text, codes, words), len(text)) if len(words) else ()
-        for windows in plan_windows(codes, words, slabs, self.shape):
+        words = split_words(text) if may_have_giants(codes) else None
+        slabs = cut_slabs(codes, words)
+        # From here on the Rust tokenizer works beside Python.
+        first = self._encoding(slabs[0], text) if len(slabs) > 1 else None
+        if words is None:
+            words = split_words(text)
+        tokens = self._tokens(slabs, first, text, codes) if len(words) else ()
+        for windows in plan_windows(codes, words, tokens, self.shape):
             if job.over:  # cancelled, or one of its batches failed
                 return len(words)
             self._line.put(job.add(windows))
@@ -170,13 +184,19 @@ class Engine:
             answer([(job, job.parts)])
         return len(words)
 
-    def _ahead(self, slabs: Iterator[TokenizedText], chars: int) -> Iterator[TokenizedText]:
-        """The same slabs; while one is planned, the next is tokenised on another thread."""
-        slab = next(slabs, None)
-        while slab is not None:
-            following = None if slab.last else self._slabs.of(chars).submit(next, slabs, None)
-            yield slab
-            slab = following.result() if following is not None else None
+    def _encoding(self, slab: Slab, text: str) -> Future[list[Any]]:
+        """The slab on its way through the Rust tokenizer, on another thread."""
+        return self._slabs.of(len(text)).submit(self._tokenizer.encode, slab, text)
+
+    def _tokens(
+        self, slabs: Sequence[Slab], first: Future[list[Any]] | None, text: str, codes: NDArray[np.uint32]
+    ) -> Iterator[TokenizedText]:
+        """The slabs' tokens; while one's are read and planned, the next is encoded."""
+        encoding = first
+        for slab, following in zip_longest(slabs, slabs[1:]):
+            encoded = encoding.result() if encoding is not None else self._tokenizer.encode(slab, text)
+            encoding = self._encoding(following, text) if following is not None else None
+            yield self._tokenizer.read(slab, codes, encoded)
 
     def _feed_passages(self, job: Job, question: str, passages: Sequence[str]) -> None:
         """Queues the question's window, then each passage's, prefixed as the encoder expects."""

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.text.tallies import running_count
-
 _META = 0x2581  # "▁", how Unigram vocabularies spell a space
 _SPACES = np.zeros(0x3001, bool)
 _SPACES[[9, 10, 11, 12, 13, 32, 0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]] = True
@@ -102,8 +100,12 @@ class Surfaces:
         """What the tokens spell, one after the other."""
         if not ids.size:
             return np.zeros(0, np.uint32)
-        at = np.repeat(self._starts[ids] - (ends - lengths), lengths)
-        at += np.arange(at.size)
+        # Places in the spellings: one further each, but where the next token begins.
+        begins = self._starts[ids]
+        at = np.ones(int(ends[-1]), np.int64)
+        at[0] = begins[0]
+        at[ends[:-1]] = begins[1:] - (begins[:-1] + lengths[:-1] - 1)
+        np.cumsum(at, out=at)
         spelled: NDArray[np.uint32] = self._codes[at]
         return spelled
 
@@ -119,8 +121,10 @@ class Surfaces:
         left[:-1] = ~(space[:-1] & space[1:])
         left[firsts[1:] - 1] = True  # pieces do not see each other
         places = np.flatnonzero(left)
-        spelled = np.where(space[places], np.uint32(_META), codes[places])
-        at = places + self._shift * space[places]
+        spelled = codes.copy()
+        spelled[space] = _META
+        spelled = spelled[places]
+        at = places + space[places] if self._shift else places
         bare = firsts[~space[firsts]]  # pieces that get a "▁" of their own
         slots = np.searchsorted(places, bare)
         return _Expected(
@@ -161,7 +165,9 @@ def _agrees(surfaces: Surfaces, tokenizer: Any, probe: str) -> bool | None:
 
 def _sums(values: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of each stretch of so many values; 0 of an empty one."""
-    total = np.concatenate([[0], running_count(values)])
-    ends = np.cumsum(sizes)
-    sums: NDArray[np.int64] = total[ends] - total[ends - sizes]
+    sums = np.zeros(sizes.size, np.int64)
+    some = sizes > 0
+    if some.any():
+        begins = (np.cumsum(sizes) - sizes)[some]
+        sums[some] = np.add.reduceat(values, begins, dtype=np.int64)
     return sums

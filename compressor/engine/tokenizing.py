@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
@@ -39,6 +39,14 @@ class TokenizedText:
     last: bool = False  # nothing of the text follows
 
 
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Pieces of a text that are tokenised in one call, each on its own; characters [start, end)."""
+
+    spans: list[tuple[int, int]]
+    last: bool  # no other follows
+
+
 class TextTokenizer:
     """A fast tokenizer as the engine uses it. Safe to call from several threads.
 
@@ -52,18 +60,18 @@ class TextTokenizer:
         self.prefix, self.suffix = _special_tokens(tokenizer)
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self._special, self._unknown = _special_ids(tokenizer)
+        self._special, self._unknown = _special_tokens_of(tokenizer)
         self._surfaces = surfaces_of(tokenizer)
 
     def tokenize(self, text: str, codes: NDArray[np.uint32], words: Words) -> Iterator[TokenizedText]:
         """Tokens of the text (its characters: `codes`), slab by slab; of a giant word its beginning only."""
-        spans = [
-            span for part in _without_giant_tails(words, codes.size) for span in cut_pieces(codes, *part)
-        ]
-        bounds = [0, *range(FIRST_SLAB, len(spans), SLAB), len(spans)]
-        for start, end in pairwise(bounds):
-            if end > start:
-                yield replace(self._tokenize_slab(text, codes, spans[start:end]), last=end == len(spans))
+        for slab in cut_slabs(codes, words):
+            yield self.read(slab, codes, self.encode(slab, text))
+
+    def encode(self, slab: Slab, text: str) -> list[Any]:
+        """The first half: what the Rust side makes of each piece, nearly all of it without Python's lock."""
+        pieces = [text[start:end] for start, end in slab.spans]
+        return self._encode(pieces, places=self._surfaces is None)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without places or special tokens. Raises InvalidText."""
@@ -73,11 +81,9 @@ class TextTokenizer:
             piece.ids for piece in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         ]
 
-    def _tokenize_slab(
-        self, text: str, codes: NDArray[np.uint32], spans: list[tuple[int, int]]
-    ) -> TokenizedText:
-        pieces = [text[a:b] for a, b in spans]
-        encoded = self._encode(pieces, places=self._surfaces is None)
+    def read(self, slab: Slab, codes: NDArray[np.uint32], encoded: list[Any]) -> TokenizedText:
+        """The second half: ids and places."""
+        spans = slab.spans
         counts = np.array([len(piece) for piece in encoded], np.int64)
         ids = np.fromiter(chain.from_iterable(piece.ids for piece in encoded), np.int32, int(counts.sum()))
         begins, ends = np.array(spans, np.int64).T
@@ -92,7 +98,8 @@ class TextTokenizer:
         if not known.all():
             unknown = np.flatnonzero(~known).tolist()
             if self._surfaces is not None:
-                exact = self._encode([pieces[index] for index in unknown], places=True)
+                pieces = [_text_of(codes[slice(*spans[index])]) for index in unknown]
+                exact = self._encode(pieces, places=True)
             else:
                 exact = encoded
             tokens = np.repeat(~known, counts)
@@ -100,8 +107,8 @@ class TextTokenizer:
             offsets = np.fromiter(pairs, np.int32, 2 * int(tokens.sum())).reshape(-1, 2)
             found[:, tokens] = offsets.T + np.repeat(begins[unknown], counts[unknown]).astype(np.int32)
         if self._unknown is not None:  # Unigram vocabularies hold "</s>" as a piece, too
-            ids[np.isin(ids, self._special)] = self._unknown
-        return TokenizedText(ids, found[0], found[1])
+            ids[self._special[np.minimum(ids, self._special.size - 1)]] = self._unknown
+        return TokenizedText(ids, found[0], found[1], slab.last)
 
     def _encode(self, pieces: Sequence[str], *, places: bool) -> list[Any]:
         """Each piece's encoding; equal pieces are encoded once (megabytes of spaces are one, many times)."""
@@ -122,6 +129,21 @@ def code_points(text: str) -> NDArray[np.uint32]:
         raise InvalidText(f"unpaired surrogate at character {error.start}") from None
 
 
+def may_have_giants(codes: NDArray[np.uint32]) -> bool:
+    """Whether some word may be a giant. If not, the text can be cut before its words are known."""
+    breaks = np.flatnonzero((codes == _SPACE) | (codes == _NEWLINE))
+    gaps = np.diff(breaks, prepend=-1, append=codes.size)
+    return bool(gaps.max() > GIANT_WORD_CHARS)
+
+
+def cut_slabs(codes: NDArray[np.uint32], words: Words | None = None) -> list[Slab]:
+    """The text in slabs, the first one small; without the ends of giant words, where words are given."""
+    parts = [(0, codes.size)] if words is None else _without_giant_tails(words, codes.size)
+    spans = [span for part in parts for span in cut_pieces(codes, *part)]
+    bounds = sorted({0, *range(FIRST_SLAB, len(spans), SLAB), len(spans)})
+    return [Slab(spans[start:end], end == len(spans)) for start, end in pairwise(bounds)]
+
+
 def cut_pieces(codes: NDArray[np.uint32], start: int, end: int) -> list[tuple[int, int]]:
     """`codes[start:end]` as spans of at most PIECE_CHARS, cut before whitespace, else behind punctuation.
 
@@ -134,6 +156,10 @@ def cut_pieces(codes: NDArray[np.uint32], start: int, end: int) -> list[tuple[in
         spans.append((start, cut))
         start = cut
     return [*spans, (start, end)] if end > start else spans
+
+
+def _text_of(codes: NDArray[np.uint32]) -> str:
+    return codes.tobytes().decode("utf-32-le")
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -176,11 +202,13 @@ def _run_start(piece: NDArray[np.uint32], at: int) -> int:
     return first or at
 
 
-def _special_ids(tokenizer: Any) -> tuple[NDArray[np.int32], int | None]:
-    """Ids of all special tokens, and that of the unknown token where there is one."""
+def _special_tokens_of(tokenizer: Any) -> tuple[NDArray[np.bool_], int | None]:
+    """Whether each id is a special token (the last mark stands for all beyond), and the unknown one."""
     special = [int(at) for at, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+    marks = np.zeros(max(special, default=-1) + 2, bool)
+    marks[special] = True
     known = (tokenizer.token_to_id(name) for name in ("<unk>", "[UNK]"))
-    return np.array(sorted(special), np.int32), next((at for at in known if at is not None), None)
+    return marks, next((at for at in known if at is not None), None)
 
 
 def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

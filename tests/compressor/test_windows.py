@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from compressor.engine.scorer import Window
-from compressor.engine.tokenizing import PIECE_CHARS, TextTokenizer, TokenizedText, code_points
+from compressor.engine.tokenizing import (
+    GIANT_WORD_CHARS,
+    PIECE_CHARS,
+    TextTokenizer,
+    TokenizedText,
+    code_points,
+    cut_slabs,
+    may_have_giants,
+)
 from compressor.engine.windows import WindowPlanner, WindowShape, plan_windows
 from compressor.errors import InvalidText, ModelLoadFailed
 from compressor.text.words import split_words
@@ -98,6 +106,23 @@ def test_pieces_change_no_token(family: str) -> None:
     whole = raw.encode(text, add_special_tokens=False)
     assert tokens.ids.tolist() == whole.ids
     assert list(zip(tokens.starts.tolist(), tokens.ends.tolist(), strict=True)) == whole.offsets
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from(["word", " ", "\n", "\u3000", "会议", "x" * 1000, "y" * 2048]), max_size=60
+    )
+)
+def test_a_text_without_giants_is_cut_before_its_words_are_known(parts: list[str]) -> None:
+    text = "".join(parts)
+    codes, words = code_points(text), split_words(text)
+    if not may_have_giants(codes):
+        assert (words.ends - words.starts).max(initial=0) <= GIANT_WORD_CHARS
+        assert cut_slabs(codes) == cut_slabs(codes, words)
+    slabs = cut_slabs(codes, words)
+    assert all(0 < end - start <= PIECE_CHARS for slab in slabs for start, end in slab.spans)
+    assert [slab.last for slab in slabs] == [number == len(slabs) for number in range(1, len(slabs) + 1)]
 
 
 def test_a_giant_word_is_judged_by_its_beginning() -> None:
