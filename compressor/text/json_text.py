@@ -31,7 +31,8 @@ def leaf_interiors(text: str) -> Iterator[tuple[int, int]]:
             value = json.loads(string.group())
         except ValueError:
             continue
-        if len(value.split()) < FEWEST_WORDS and value.isascii():
+        # Escaped, a title of 20 letters is 120 characters long.
+        if len(value) < LONG_STRING or (len(value.split()) < FEWEST_WORDS and value.isascii()):
             continue
         if detect_kind(value) not in _NOT_PROSE:
             yield start, end
@@ -107,7 +108,7 @@ def _difference(before: Any, after: Any) -> str:
                 return "JSON arrays would change their length"
             stack += list(zip(one, other, strict=True))
         elif isinstance(one, str):
-            if one != other and len(json.dumps(one)) - 2 < LONG_STRING and len(one) < LONG_STRING:
+            if one != other and len(one) < LONG_STRING:
                 return "a short JSON string would change"
         elif one != other and one == one:
             return "a JSON number would change"

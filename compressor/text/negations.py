@@ -59,19 +59,23 @@ _UNSPACED = re.compile(
     r"|ない|なかっ|なく|なけれ|ません|なし|ずに|ぬ|まい"
     r"|ไม่|มิ|อย่า|ไร้|ห้าม|ບໍ່|មិន|មិនមែន|ពុំ|不要|မ(?=[\u1000-\u1021])"
 )
-# "nicht-staatlich", "used.[not in source]": inside a run that is longer than any negation.
+# "nicht-staatlich", "used.[not in source]", "I am-never", "No.The": inside a run longer than any negation.
 _GLUED = re.compile(
-    r"(?<!\w)n(?:ot|icht|o)(?=-\w)|(?<=[.,;:\[(/])n(?:ot|icht|o|either|or)(?!\w)", re.IGNORECASE
+    r"(?<!\w)n(?:(?:ot|icht|o|one|ever)(?=-\w)|(?:ot|icht|o|on|ein|ever)(?=[.!?:]\w))"
+    r"|(?<=[.,;:\[(/\-])n(?:ot|icht|o|one|ever|either|or)(?!\w)",
+    re.IGNORECASE,
 )
 _GLUE_TABLE = np.zeros(128, bool)
-_GLUE_TABLE[[ord(sign) for sign in ".,;:[(/"]] = True
+_GLUE_TABLE[[ord(sign) for sign in ".,;:[(/-"]] = True
+_AFTER_TABLE = np.zeros(128, bool)
+_AFTER_TABLE[[ord(sign) for sign in "-.!?:"]] = True
 _UNSPACED_SIGNS = np.asarray(  # what these begin with
     [ord(sign) for sign in "不没沒無无未勿莫毋否别別非なまずぬไมอหບមពမ"], np.uint32
 )
 _FIRST_UNSPACED, _FIRST_HANGUL, _PERSIAN_N = 0x0E00, 0xAC00, 0x0646
 _VALUED = 0x2200  # scripts with upper and lower case lie below
 _SPREAD = np.uint32(2_654_435_761)
-STRIP = ".,;:!?\"'()[]{}«»“”„‘’*_…¿¡،؛؟।"
+STRIP = ".,;:!?\"'()[]{}«»“”„‘’*_…¿¡،؛؟।—–"
 
 
 @lru_cache(maxsize=65_536)
@@ -123,11 +127,11 @@ def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
 
 
 def _glued_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Where `_GLUED` may match: an N behind one of its signs, or with a hyphen where its words end."""
+    """Where `_GLUED` may match: an N behind one of its signs, or with another where its words end."""
     at = np.flatnonzero((codes | 32) == ord("n"))
     fits = _GLUE_TABLE[np.minimum(codes[np.maximum(at - 1, 0)], 127)]
-    for length in (len("no"), len("not"), len("nicht")):
-        fits |= codes[np.minimum(at + length, len(codes) - 1)] == ord("-")
+    for length in (len("no"), len("not"), len("none"), len("never")):
+        fits |= _AFTER_TABLE[np.minimum(codes[np.minimum(at + length, len(codes) - 1)], 127)]
     return at[fits]
 
 

@@ -19,6 +19,7 @@ from compressor.text.words import Words
 _NONE = -1
 _PERCENT = ord("%")
 _CARRIAGE_RETURN = 13
+_NUMBER_SIGNS = np.asarray([ord(sign) for sign in ".,:/-+–−~～"], np.uint32)
 _SPACED_LETTERS = (Char.OTHER, Char.DIGIT, Char.TRAIL)
 
 
@@ -65,8 +66,8 @@ def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
         touches[:-1] |= ~has_space[1:]
         touches[1:] |= ~has_space[:-1]
         near = np.flatnonzero(touches)
-        sticks_left[near] = _sticks(words, starts[near])
-        sticks_right[near] = _sticks(words, words.ends[near] - 1)
+        sticks_left[near] = _sticks(words, starts[near]) | _numeric(words, starts[near], 1)
+        sticks_right[near] = _sticks(words, words.ends[near] - 1) | _numeric(words, words.ends[near] - 1, -1)
     return Spacing(
         words=words,
         lines=running_count(begins_line, np.int32),
@@ -91,6 +92,16 @@ def _sticks(words: Words, at: NDArray[np.int32]) -> NDArray[np.bool_]:
     letters = [chr(point).isalnum() or point == _PERCENT for point in points.tolist()]
     found[found] = np.asarray(letters, bool)[which]
     return found
+
+
+def _numeric(words: Words, at: NDArray[np.int32], step: int) -> NDArray[np.bool_]:
+    """Which of these places hold a sign of numbers with a digit beside it, one step into the word.
+
+    "2." and "2013" stuck together would be another number, and so would "60" and "-1.5".
+    """
+    inner = np.clip(at + step, 0, len(words.codes) - 1)
+    joined: NDArray[np.bool_] = np.isin(words.codes[at], _NUMBER_SIGNS) & (words.classes[inner] == Char.DIGIT)
+    return joined
 
 
 def _with_carriage_return(points: NDArray[np.uint32], at: NDArray[np.int64]) -> NDArray[np.int32]:

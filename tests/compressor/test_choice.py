@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +57,26 @@ def test_the_lowest_words_go_first_and_ties_go_to_the_earlier_word() -> None:
 def test_spaces_and_line_breaks(text: str, low: str, expected: str) -> None:
     less = COUNTER.count(text) - COUNTER.count(expected)
     assert shortened(scored(text, low=low), less, unit="words") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("海拔26～60米的台地，沿海多为海拔-1.5～20米台地", ["26", "60", "-1.5", "20"]),
+        ("诉讼请求：2.本案费用由三被告承担。2013年5月17日，被告", ["2", "2013", "17"]),
+        ("棉花原种场04.30.4-泗阳农场25.680.44-总计226", ["04.30.4", "25.680.44", "226"]),
+        ("骨骼中氧-18和氧-16的比例", ["-18", "-16"]),
+    ],
+)
+def test_numbers_do_not_run_into_each_other_where_the_words_between_them_go(
+    text: str, numbers: list[str]
+) -> None:
+    words = split_words(text)
+    passage = Passage(text, np.full(len(words), 9, np.uint8), protect=frozenset({"numbers", "identifiers"}))
+    (result,) = shorten_passages([passage], 0, counter_for("o200k_base"), stretch=True)
+    assert len(result.text) < len(text)
+    found = re.findall(r"-?\d+(?:[.,:/\-]\d+)*", result.text)
+    assert [number for number in found if number in numbers] == numbers, result.text
 
 
 def test_forced_line_breaks_and_punctuation_stay() -> None:

@@ -156,10 +156,28 @@ def test_linear_time_on_hostile_text(unit: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["postsekundär (nicht-tertiär) genannt", "used.[not in the source] again", "ni lui ni moi", "a no-one b"],
+    [
+        "postsekundär (nicht-tertiär) genannt",
+        "used.[not in the source] again",
+        "ni lui ni moi",
+        "a no-one b",
+        "what we do is not\u2014and I know",
+        "you haven't\u2014it is",
+        "Oh, no\u2014",
+        "I am-never said",
+        "Non.L'internaute doit",
+        "the None-aware operator",
+    ],
 )
 def test_negations_of_other_languages_and_inside_longer_runs_stay(text: str) -> None:
     words = split_words(text)
     codes = protect_words(words, frozenset({"negations"})).codes
     stays = [word for word, code in zip(words.strings(), codes.tolist(), strict=True) if code]
-    assert any(part in word for word in stays for part in ("nicht", "not", "ni", "no"))
+    negations = ("nicht", "not", "ni", "no", "Non.", "haven", "never", "None")
+    assert any(part in word for word in stays for part in negations), stays
+
+
+@pytest.mark.parametrize("text", ["a non-native speaker", "the nonet plays", "www.notes.org", "in novembre"])
+def test_words_that_only_begin_like_negations_are_free(text: str) -> None:
+    words = split_words(text)
+    assert not protect_words(words, frozenset({"negations"})).codes.any()

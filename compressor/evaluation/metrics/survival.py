@@ -9,17 +9,18 @@ import json
 import re
 from collections import Counter
 
-URL = re.compile(r"https?://[^\s<>\"')\]]+")
-NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:/\-]\d+)*(?![\w])")
+URL = re.compile(r"https?://[^\s<>\"')\]、，。；：（）《》]+")
+# Chinese, Japanese and Korean letters stand next to numbers and names without a space: no part of them.
+NUMBER = re.compile(r"(?<![A-Za-z0-9_.])\d+(?:[.,:/\-]\d+)*(?![A-Za-z0-9_])")
 IDENTIFIER = re.compile(
-    r"(?<![\w])(?:"
+    r"(?a:(?<![\w])(?:"
     r"[A-Za-z_]\w*_\w+"  # snake_case
     r"|[a-z]+[A-Z]\w+"  # camelCase; two letters (pH) are a word
     r"|(?=\w*\d)(?=\w*[A-Za-z])\w{3,}(?:-\w+)*"  # a1b2, hashes, UUIDs, model numbers
-    r")(?![\w])"
+    r")(?![\w]))"
 )
 NEGATION = re.compile(
-    r"(?<!\w)(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t|nicht|kein(?:e[nmrs]?)?|nie|jamais|ni|sin|nunca"
+    r"(?<!\w)(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t|nicht|kein(?:e[nmrs]?)?|nie|jamais|(?<!['’])ni(?!-)|sin|nunca"
     r"|не|нет|никогда|non(?!-)|senza|não)(?!\w)|不|没有|沒有|未|않|못하|없",
     re.IGNORECASE,
 )

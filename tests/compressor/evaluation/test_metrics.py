@@ -113,6 +113,13 @@ def test_survival_counts_occurrences() -> None:
     assert survival("", "x")["numbers"] == (0, 0)
 
 
+def test_facts_end_where_scripts_without_spaces_go_on() -> None:
+    found = survival(
+        "美国GDP为20.9万亿，RS485通讯，见http://a.cn/x?id=7、多线程", "20.9 RS485 http://a.cn/x?id=7"
+    )
+    assert found["numbers"] == (2, 2) and found["identifiers"] == (1, 1) and found["urls"] == (1, 1)
+
+
 def test_survival_of_an_unchanged_text_is_complete() -> None:
     text = "never 12,500.75 in v1_2 getName a1b2c3 http://x.example 不"
     assert all(after == before for after, before in survival(text, text).values())
