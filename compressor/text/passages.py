@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from compressor.errors import InvalidOption
 from compressor.shapes import Span
 from compressor.text.kinds import detect_kind
+from compressor.text.korean import particle_letters
+from compressor.text.names import NO_NAMES, Names, find_names
 from compressor.text.protection import CODE, mark_spans, protect_words
 from compressor.text.rendering import (
     Spacing,
@@ -61,7 +63,7 @@ class Prepared:
     costs: NDArray[np.float32]  # the same, but the best word of a line pays for its sticky words
     codes: NDArray[np.uint8]  # 0: free; else why it stays, an index into protection.REASONS
     tails: NDArray[np.int32]  # where forced punctuation at the word's end begins
-    trailing: NDArray[np.int8]  # commas at its end that go when the next word goes
+    trailing: NDArray[np.int8]  # commas or letters of a particle at its end that go when the next word goes
     scores: NDArray[np.float32]  # what the word is worth, 0..255
     group: NDArray[np.int32]  # words of one group stay or go together; -1: alone
     sticky: NDArray[np.bool_]  # no candidate itself: stays when something of its line does
@@ -152,6 +154,8 @@ class Outline:
     tails: NDArray[np.int32]
     kind: str
     shift: NDArray[np.float64]  # what each word's place adds to its score; empty if this is no prose
+    names: Names  # likewise
+    trailing: NDArray[np.int8]  # signs and letters of a particle at a word's end that little is lost with
 
 
 def outline(passage: Passage, counter: TokenCounter) -> Outline:
@@ -170,6 +174,7 @@ def outline(passage: Passage, counter: TokenCounter) -> Outline:
         kind = detect_kind(text) if passage.kind == "auto" else passage.kind
     units = split_units(words)
     prose = kind in _PROSE and not passage.whole
+    particles = particle_letters(words) if prose else np.zeros(len(words), np.int8)
     return Outline(
         words=words,
         spacing=measure_spacing(words, all_breaks="\n" in passage.force_tokens),
@@ -179,7 +184,9 @@ def outline(passage: Passage, counter: TokenCounter) -> Outline:
         codes=codes,
         tails=tails,
         kind=kind,
-        shift=shift_of_words(words, units) if prose else np.zeros(0),
+        shift=shift_of_words(words, units, particles) if prose else np.zeros(0),
+        names=find_names(words, units) if prose else NO_NAMES,
+        trailing=np.maximum(_trailing_signs(words), particles) if prose else particles,
     )
 
 
@@ -192,7 +199,9 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
     if passage.whole:
         codes, kind = np.full(len(words), CODE["whole"], np.uint8), "prose"
     prose = kind in _PROSE and not passage.whole
-    scores = weigh_words(known.shift, passage.scores) if prose else passage.scores.astype(np.float32)
+    scores = (
+        weigh_words(known.shift, known.names, passage.scores) if prose else passage.scores.astype(np.float32)
+    )
     fold = passage.fold and not passage.whole and not known.spacing.all_breaks
     treatment = treat(words, units, scores, codes, kind, fold=fold)
     codes = treatment.codes
@@ -211,7 +220,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         costs=costs,
         codes=codes,
         tails=tails,
-        trailing=np.where(loose, _trailing_signs(words), 0).astype(np.int8),
+        trailing=np.where(loose, known.trailing, 0).astype(np.int8),
         scores=treatment.scores,
         group=treatment.group,
         sticky=sticky,
