@@ -28,7 +28,7 @@ from tests.support.shortening import HALF_PRICE, Bench, agent_turn, parsed
 YAML = """
 models: {gpt-4o-mini: {upstream: up}}
 upstreams: {up: {base_url: "http://127.0.0.1:9"}}
-policies: {default: {trigger_tokens: 2000, keep: 0.4}}
+policies: {default: {trigger_tokens: 2000, keep: 0.4, old_results: off}}  # replay cannot know of compactions
 """
 SIZES = (4, 30, 2, 60, 3, 25, 70, 5, 40, 90)  # sentences of each result: some below an eighth of the trigger
 AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
