@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from compressor.training.chunks import sentence_spans
 from compressor.training.records import Labelled
 
 UNKNOWN = -1.0  # label of a token that says nothing: outside the loss
 NO_GROUP = -1
+TOKENISED_TOGETHER = 256  # texts: enough for every core, little memory
 SENTENCE_SLACK = 0.4  # a window may end this share early to end at a sentence
 
 
@@ -59,9 +61,24 @@ class Batch:
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
-def label_tokens(record: Labelled, tokenizer: Tokenizer, source: int) -> TokenLabels:
-    """The record's labels on its tokens: the mean of a token's characters, white space left out."""
-    encoding = tokenizer.encode(record.text, add_special_tokens=False)
+def label_texts(records: Iterable[Labelled], tokenizer: Tokenizer, source: int) -> Iterator[TokenLabels]:
+    """The records' labels on their tokens, in order; texts are tokenised in groups, on all cores."""
+    waiting = iter(records)
+    while group := list(islice(waiting, TOKENISED_TOGETHER)):
+        encodings = tokenizer.encode_batch([record.text for record in group], add_special_tokens=False)
+        for record, encoding in zip(group, encodings, strict=True):
+            yield label_tokens(record, tokenizer, source, encoding)
+
+
+def label_tokens(
+    record: Labelled, tokenizer: Tokenizer, source: int, encoding: Encoding | None = None
+) -> TokenLabels:
+    """The record's labels on its tokens: the mean of a token's characters, white space left out.
+
+    `encoding` is the text's, without special tokens, where it is known already.
+    """
+    if encoding is None:
+        encoding = tokenizer.encode(record.text, add_special_tokens=False)
     asked = tokenizer.encode(record.question, add_special_tokens=False).ids if record.question else []
     size = len(record.text)
     keep = np.zeros(size, np.float64)
@@ -75,7 +92,7 @@ def label_tokens(record: Labelled, tokenizer: Tokenizer, source: int) -> TokenLa
         unknown[start:end] = True
     begins = np.zeros(size + 1, bool)
     begins[[start for start, _ in sentence_spans(record.text)]] = True
-    solid = np.array([not character.isspace() for character in record.text], bool)
+    solid = ~_white_space(record.text)
     starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T
     count = _inside(solid, starts, ends)
     silent = (count == 0) | (_inside(unknown, starts, ends) > 0)
@@ -89,6 +106,12 @@ def label_tokens(record: Labelled, tokenizer: Tokenizer, source: int) -> TokenLa
         question=np.array(asked, np.int32),
         source=source,
     )
+
+
+def _white_space(text: str) -> NDArray[np.bool_]:
+    """Which characters `str.isspace` names, one entry a character."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    return np.isin(codes, [ord(character) for character in set(text) if character.isspace()])
 
 
 def _inside(values: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float64]:

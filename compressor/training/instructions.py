@@ -110,6 +110,7 @@ def why_useless(original: str, reply: str) -> str:
     return "longer" if len(bare) > _LONGEST * len(original.strip()) + 1 else ""
 
 
+LONGEST_ANSWER = 80  # characters: what a longer one holds is a clause, not what was asked for
 _NUMBERING = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])?\s*(?:\*\*)?(?:Q(?:uestion)?\s*\d*:)?\s*")
 
 
@@ -122,6 +123,10 @@ def questions_in(chunk: Chunk, reply: str, on_useless: Callable[[str], None]) ->
         question, answer = _NUMBERING.sub("", question).strip(), answer.strip(" |\"'").rstrip(".。")
         if not separator or not question or not answer:
             on_useless("no question || answer line")
+        elif len(answer) > LONGEST_ANSWER:
+            on_useless("answer too long")
+        elif answer.casefold() in question.casefold():
+            on_useless("answer in the question")
         elif not answer_spans(chunk.text, answer):
             on_useless("answer not in the text")
         else:

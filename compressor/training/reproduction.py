@@ -204,7 +204,8 @@ class Reproduction:
     def _base(self, layers: int) -> Path:
         """The base encoder with the recipe's vocabulary and so many layers (0: all)."""
         names = [one.file for one in self.recipe.sources] + [one.file for one in self.recipe.passages]
-        texts = tuple(self._file(name) for name in dict.fromkeys(names))
+        counted = dict.fromkeys(names) if self.recipe.vocabulary else ()
+        texts = tuple(self._file(name) for name in counted)
         start = Start(self.inputs.base, layers, self.recipe.vocabulary, texts)
         return prepare(start, self.out / "start")
 

@@ -157,7 +157,7 @@ class LocalTeacher:
     """A causal LM from a Hugging Face folder, in batches on this machine's GPU (or CPU)."""
 
     def __init__(
-        self, folder: Path, device: str = "auto", batch: int = 128, most_new_tokens: int = 320
+        self, folder: Path, device: str = "auto", batch: int = 128, most_new_tokens: int = 256
     ) -> None:
         if not (folder / "config.json").is_file():
             raise ModelLoadFailed(f"{folder}: no config.json; expected a Hugging Face folder")
@@ -170,11 +170,19 @@ class LocalTeacher:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from compressor.training.grouped_attention import register
+
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(self._folder, padding_side="left")
             dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-            self._model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype).to(device).eval()
+            self._model = (
+                AutoModelForCausalLM.from_pretrained(
+                    self._folder, dtype=dtype, attn_implementation=register()
+                )
+                .to(device)
+                .eval()
+            )
         except (OSError, ValueError) as error:
             raise ModelLoadFailed(f"{self._folder}: {error}") from error
         if self._tokenizer.pad_token is None:

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from compressor.errors import InvalidOption
 from compressor.training.answer_kept import KeptMeasure
-from compressor.training.dataset import Batch, TokenLabels, Window, bucket, collate, label_tokens, windows
+from compressor.training.dataset import Batch, TokenLabels, Window, bucket, collate, label_texts, windows
 from compressor.training.encoder import Encoder
 from compressor.training.licences import may_ship, shippable
 from compressor.training.losses import budget_loss, imitation_loss, label_loss, rank_loss
@@ -166,13 +166,12 @@ def _join(device: str) -> _World:
 
 
 def _load(options: TrainOptions, encoder: Encoder, refused: Counter[str]) -> list[TokenLabels]:
-    found = []
+    found: list[TokenLabels] = []
     for source, (path, _) in enumerate(options.data):
         records = read_labelled(path)
         allowed = records if options.any_licence else shippable(records, refused)
-        for record in allowed:
-            if not is_held_back(record.origin, options.held_back):
-                found.append(label_tokens(record, encoder.tokenizer, source))
+        seen = (record for record in allowed if not is_held_back(record.origin, options.held_back))
+        found += label_texts(seen, encoder.tokenizer, source)
     return found
 
 
