@@ -18,6 +18,7 @@ from compressor.errors import ModelLoadFailed
 from compressor.training.chunks import cut
 from compressor.training.dataset import SpecialIds
 
+TOKENIZER_SETTINGS = "tokenizer_config.json"
 SCORED_TOKENS = 32_768  # in one batch when scoring: fills a GPU, fits in 2 GB of memory on a CPU
 
 
@@ -40,6 +41,8 @@ class Encoder(nn.Module):
             raise ModelLoadFailed(f"{folder}: {error}") from error
         self.tokenizer = open_tokenizer(folder)
         self.special = special_ids(folder, self.tokenizer)
+        settings = folder / TOKENIZER_SETTINGS
+        self._tokenizer_settings = settings.read_bytes() if settings.exists() else b""
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep score of each token (logit, [rows, tokens]) and mean embedding of each row, [rows, width]."""
@@ -59,6 +62,8 @@ class Encoder(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder)
         self.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+        if self._tokenizer_settings:  # transformers and compat mode take the special tokens' names from there
+            (folder / TOKENIZER_SETTINGS).write_bytes(self._tokenizer_settings)
         (folder / "training.json").write_text(json.dumps(notes, indent=1, default=str), encoding="utf-8")
 
 

@@ -157,7 +157,7 @@ class LocalTeacher:
     """A causal LM from a Hugging Face folder, in batches on this machine's GPU (or CPU)."""
 
     def __init__(
-        self, folder: Path, device: str = "auto", batch: int = 128, most_new_tokens: int = 256
+        self, folder: Path, device: str = "auto", batch: int = 128, most_new_tokens: int = 320
     ) -> None:
         if not (folder / "config.json").is_file():
             raise ModelLoadFailed(f"{folder}: no config.json; expected a Hugging Face folder")

@@ -54,7 +54,8 @@ def reproduce(
     set_environment(OFFLINE)
     try:
         found = read_recipe(recipe or DEFAULT)
-        chosen = teacher_named(teacher, base_url, api_key, batch=batch) if teacher else None
+        how = {"batch": batch, "reply_tokens": found.reply_tokens}
+        chosen = teacher_named(teacher, base_url, api_key, **how) if teacher else None
         done = Reproduction(found, Inputs(data, base, out, chosen, device), _console).run(until)
     except (CompressorError, OSError) as error:
         raise failed(error) from None

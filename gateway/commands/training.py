@@ -129,12 +129,16 @@ def teacher_named(
     api_key: str | None = None,
     limits: tuple[int, float | None, float] = (8, None, 120.0),
     batch: int = 128,
+    reply_tokens: int = 320,
 ) -> Teacher:
-    """The teacher LLM in a folder, or behind an API. `limits`: requests at a time, a minute, seconds each."""
+    """The teacher LLM in a folder, or behind an API.
+
+    `limits`: requests at a time, a minute, seconds each; `batch` and `reply_tokens` (at most) are a folder's.
+    """
     from compressor.training.teacher import LocalTeacher, ServiceOptions, ServiceTeacher
 
     if Path(name).is_dir():
-        return LocalTeacher(Path(name), batch=batch)
+        return LocalTeacher(Path(name), batch=batch, most_new_tokens=reply_tokens)
     concurrency, per_minute, timeout = limits
     options = ServiceOptions(name, base_url, api_key, concurrency, per_minute, timeout)
     return ServiceTeacher(options)
