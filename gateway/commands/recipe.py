@@ -54,8 +54,10 @@ def reproduce(
     set_environment(OFFLINE)
     try:
         found = read_recipe(recipe or DEFAULT)
-        how = {"batch": batch, "reply_tokens": found.reply_tokens}
-        chosen = teacher_named(teacher, base_url, api_key, **how) if teacher else None
+        chosen = None
+        if teacher:
+            tokens = found.reply_tokens
+            chosen = teacher_named(teacher, base_url, api_key, batch=batch, reply_tokens=tokens)
         done = Reproduction(found, Inputs(data, base, out, chosen, device), _console).run(until)
     except (CompressorError, OSError) as error:
         raise failed(error) from None

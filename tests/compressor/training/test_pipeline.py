@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from compressor import Compressor
@@ -129,6 +130,7 @@ def test_the_whole_pipeline(tmp_path: Path, tiny_base: Path) -> None:
     notes = train(options(base, tmp_path), QUIET)
     first, best = notes["history"][0], max(one["figure"] for one in notes["history"])
     assert best > 0.5
+    assert AutoTokenizer.from_pretrained(tmp_path / "trained").cls_token == "<s>"  # its settings came along
     assert notes["history"][-1]["losses"]["label"] < first["losses"]["label"]
     done = export(tmp_path / "trained", tmp_path / "encoder", ["made-up towns, MIT"])
     assert done.layer_error < 0.02
