@@ -12,8 +12,8 @@ class Lanes:
     """A thread for short texts and one for long ones, each first come, first served.
 
     numpy lets go of Python's lock at every array of more than some hundred values, so threads that work side
-    by side on texts hand it to and fro thousands of times a second and mostly wait: shortening eight texts of
-    6k tokens at once took two cores 157 ms on as many threads as there were texts, 116 on one.
+    by side on texts hand it to and fro thousands of times a second: choosing words in sixteen texts of 10k
+    tokens took two cores 473 ms of CPU and 276 by the clock on sixteen threads, 199 and 205 on one.
     """
 
     def __init__(self, name: str) -> None:
