@@ -73,6 +73,11 @@ class TextMemory:
         return view
 
     @property
+    def most_bytes(self) -> int:
+        """Bytes that all teams may use together."""
+        return self._shelf.most
+
+    @property
     def kept_bytes(self) -> int:
         """Bytes in use, by all teams."""
         return self._shelf.most - self._shelf.room

@@ -36,7 +36,7 @@ async def test_the_caches_of_a_process_get_the_room_that_was_asked_for(
             await services.stores.cache.set_many({f"key {number}": bytes(1000)}, 60)
         kept = await services.stores.cache.get_many([f"key {number}" for number in range(2000)])
         assert 700 < sum(value is not None for value in kept) < MIB / 1000
-        assert services.shortener._memory._most == MIB // 4
+        assert services.shortener._memory.most_bytes == MIB // 4
 
 
 def test_scores_of_a_shared_store_are_kept_at_hand() -> None:
