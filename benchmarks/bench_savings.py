@@ -40,9 +40,10 @@ from benchmarks.savings.traffic import (
     log_agents,
     meetings,
     rag_sessions,
+    short_chats,
     swe_agents,
 )
-from benchmarks.savings.upstream import PROVIDERS, Provider, Tokens, Upstream
+from benchmarks.savings.upstream import OPENAI, PROVIDERS, Provider, Tokens, Upstream
 from compressor.engine.fake import FakeEngine
 from compressor.engine.protocol import ScoringEngine
 from compressor.text.tokens import TokenCounter, counter_for
@@ -55,12 +56,14 @@ POLICY = Policy("default")
 SENT_ONCE = replace(POLICY, name="nothing twice", old_results=None)
 NOTED = replace(POLICY, name="old results left out", old_results=OldResults(newest=3, keep=0.0))
 MARKED = Policy("marked freed", roles={"tool": RoleRule(mode="on"), "user": RoleRule(mode="on")})
+SHORT_CHATS = "short chats (NQ, pasted once)"
 SCENARIOS: dict[str, Callable[[Path, int, int], list[Conversation]]] = {
     "coding agents (SWE-agent)": swe_agents,
     "log-reading agents": log_agents,
     "airline agents (tau-bench)": airline_agents,
     "RAG sessions (NQ)": rag_sessions,
     "meetings (QMSum)": meetings,
+    SHORT_CHATS: short_chats,
 }
 
 
@@ -207,7 +210,7 @@ async def run(arguments: argparse.Namespace) -> None:
                 PerTurn(engine, counter, naive_policy(POLICY)),
                 PerTurn(engine, counter, llmlingua_policy(POLICY), plain=True, cached_scores=False),
             )
-            for provider in PROVIDERS:
+            for provider in OPENAI if scenario == SHORT_CHATS else PROVIDERS:
                 begun = time.perf_counter()
                 bills = await run_scenario(conversations, provider, engine, tokens, forgetful)
                 results.setdefault(scenario, {})[provider.name] = bills

@@ -99,6 +99,7 @@ class Compressed:
     idle_seconds: float = 0.0  # since the conversation's last request
     prefix_hit_rate: float = 0.0  # how likely the upstream still had it cached, 0..1
     observed_hit_rate: float | None = None  # what earlier turns have shown; None: nothing yet
+    begins: bool = False  # the first request of its conversation that the prefix store hears of
     # Where the model's own tokenizer is not here: at most so many billed tokens are not text that we counted,
     untold_tokens: int | None = None
     billed_per_token: float | None = None  # what earlier bills have taught: so many for one of ours

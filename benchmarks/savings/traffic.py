@@ -200,6 +200,26 @@ def meetings(data: Path, count: int, seed: int) -> list[Conversation]:
     return found
 
 
+def short_chats(data: Path, count: int, seed: int) -> list[Conversation]:
+    """Chats of two to four turns about some 1,200 to 2,500 tokens pasted with the first question, four for
+    each conversation of the other scenarios.
+    """
+    draw = random.Random(seed)
+    rows = [row for row in rows_of(data, "qa_dev_nq10docs") if row["answers"]]
+    draw.shuffle(rows)
+    found = []
+    for index, row in enumerate(rows[: 4 * count]):
+        pasted = row["context"][: draw.randint(5_400, 11_200)]
+        first = {"role": "user", "content": f"{pasted}\n\nWhat is this about, and {row['question']}?"}
+        turns: list[tuple[Message, ...]] = [({"role": "system", "content": RAG_SYSTEM}, first)]
+        for _ in range(draw.randint(1, 3)):
+            other = rows[draw.randrange(len(rows))]
+            said = {"role": "assistant", "content": f"It says {other['answers'][0]}, and little else of it."}
+            turns.append((said, {"role": "user", "content": f"And does it say {other['question']}?"}))
+        found.append(Conversation(f"chat {index}", tuple(turns), _gaps(len(turns), draw, 45)))
+    return found
+
+
 def _gaps(count: int, draw: random.Random, mean: float) -> tuple[float, ...]:
     """Seconds before each request: exponential; one in thirty is a break of 20 minutes more."""
     return tuple(draw.expovariate(1 / mean) + (1200 if draw.random() < 1 / 30 else 0) for _ in range(count))

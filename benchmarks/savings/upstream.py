@@ -47,6 +47,9 @@ PROVIDERS = (
     Provider("deepseek-chat", Price(2.8e-7, 4.2e-7, 2.8e-8), "automatic", 64, 7200, least=64),
     Provider("claude-sonnet-4-5", Price(3e-6, 1.5e-5, 3e-7, 3.75e-6), "markers", 1, 300, finer=18),
 )
+# Reads its cache at a quarter of the price: between the other two.
+GPT_41 = Provider("gpt-4.1", Price(2e-6, 8e-6, 5e-7), "automatic", 128, 300)
+OPENAI = (*PROVIDERS[:2], GPT_41)
 
 
 @dataclass

@@ -163,6 +163,8 @@ def _cached_uncompressed(compressed: Compressed, usage: Usage, scale: float) -> 
     sent = compressed.prefix_tokens * scale + beside
     original = compressed.prefix_original_tokens * scale + beside
     told = usage.cached_input_tokens
+    if not usage.cache_reported:
+        return told  # an upstream that says nothing of a cache is billed here as if it had none, either way
     within = min(told, sent)
     if within > 0 and not compressed.broken_prefix_tokens:
         # Caches read in steps: what is lost to the last one is lost once, however long the prefix is.

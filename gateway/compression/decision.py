@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.compression.planner import Choice, Costs, Prospect, forecast
+from gateway.compression.planner import (
+    STAYS_CACHED_TOKENS,
+    Choice,
+    Costs,
+    Prospect,
+    Rates,
+    falls_below,
+    forecast,
+    saved_by_new,
+)
 from policies import Plan, plan_turn
 
 PlanBudget = Callable[[int, int], Plan]  # (compressible tokens, tokens of the whole input) -> plan
@@ -40,6 +49,8 @@ class Ahead:
     turns: float  # requests still to come
     hit_rate: float  # of the old messages in the upstream's cache, now
     later_hit_rate: float
+    further_turns: float = 0.0  # that follow one like it, in the mean, as far as its model is known
+    further_hit_rate: float = 1.0  # in these, of a prompt that is not too small to be cached
 
 
 _LEAST_YIELD = 0.5
@@ -116,6 +127,8 @@ def decide(
         return Decision("as-is", plan_new)
     plan_all = plan_budget(sizes.new_free + sizes.old_free, sizes.total) if sizes.old_free else plan_new
     prospect, planned = _prospect(sizes, plan_new, plan_all, ahead, earlier)
+    if limit is None or limit >= STAYS_CACHED_TOKENS:
+        plan_new, prospect = _kept_cached(plan_new, prospect, costs.rates)
     outlook = forecast(prospect, costs)
     fitting = _to_fit(sizes, prospect, limit)
     choice = fitting or outlook.choice
@@ -136,7 +149,8 @@ def decide(
         seconds = outlook.seconds["new"]
         saved = outlook.usd["as-is"] - outlook.usd["new"]
         step = f"expected to save ${saved:.6f} and {seconds:.2f} s of prefill"
-        return Decision("new", replace(plan_new, steps=(*plan_new.steps, step)), prospect)
+        plan = replace(plan_new, steps=(*plan_new.steps, step))
+        return Decision("new", plan, prospect, fitting is not None)
     if plan_new.compress:
         reason = "latency" if outlook.too_slow else "no-saving"
         plan_new = replace(plan_new, compress=False, reason=reason, target=sizes.new_free, keep=1.0)
@@ -162,8 +176,32 @@ def _prospect(
         hit_rate=ahead.hit_rate,
         later_hit_rate=ahead.later_hit_rate,
         turns_ahead=ahead.turns,
+        further_turns=ahead.further_turns,
+        further_hit_rate=ahead.further_hit_rate,
     )
     return prospect, planned
+
+
+def _kept_cached(plan: Plan, p: Prospect, rates: Rates) -> tuple[Plan, Prospect]:
+    """Leaves so much that the prompt can still be cached, where that is the cheaper way to shorten it."""
+    kept = STAYS_CACHED_TOKENS - p.old_tokens
+    if not (falls_below(p, rates) and p.new_kept < kept < p.new_tokens):
+        return plan, p
+    larger = replace(p, new_kept=kept)
+    if saved_by_new(larger, rates) <= saved_by_new(p, rates):
+        return plan, p
+    target = plan.target + kept - p.new_kept
+    step = f"{STAYS_CACHED_TOKENS} tokens of the input stay: nothing smaller is cached for the turns to come"
+    steps = (*plan.steps, step)
+    return replace(plan, target=target, steps=steps), larger
+
+
+def new_still_pays(decision: Decision, rates: Rates, new_saved: int) -> bool:
+    """Whether shortening new messages pays, now that it is known whether the prompt can still be cached."""
+    if decision.forced or decision.prospect is None:
+        return True
+    real = replace(decision.prospect, new_kept=decision.prospect.new_tokens - new_saved)
+    return not falls_below(real, rates) or saved_by_new(real, rates) > 0
 
 
 def still_pays(decision: Decision, costs: Costs, old_saved: int, new_saved: int) -> bool:

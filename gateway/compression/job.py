@@ -108,12 +108,18 @@ class Past:
         """Since the conversation's last request; 0 when none is known."""
         return max(0.0, now - self.known.head.at) if self.known.head else 0.0
 
+    @property
+    def observed_hit_rate(self) -> float | None:
+        """What this conversation has shown, or else the others with its model; None: nothing yet."""
+        own = self.known.sighting.hit_rate
+        return self.known.habits.read if own is None else own
+
     def hit_rate(self, now: float, rates: Rates) -> float:
         """How likely what was sent before is still in the upstream's cache; 0 when nothing was."""
         if len(self.history.new) == len(self.conversation.messages):
             return 0.0
         return hit_rate(
-            self.known.sighting.hit_rate,
+            self.observed_hit_rate,
             self.idle_seconds(now),
             self.known.cold.hit_rate,
             seen=self.history.seen,

@@ -8,7 +8,7 @@ still to come.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.shapes import Price
@@ -30,6 +30,9 @@ LEAST_CACHED_TOKENS = 1024
 # The upstream counts with a tokenizer of its own: what we count may be this much more or less over there. A
 # prompt that is sent as it is counts as cached from the lesser size on, one that we shorten from the greater.
 PERHAPS_CACHED_TOKENS, SURELY_CACHED_TOKENS = 870, 1200
+# To what a prompt is shortened that has to stay above: ten of OpenAI's steps of 128, and some tokens for what
+# may be left out beyond the target, so that the tenth is still read.
+STAYS_CACHED_TOKENS = 1312
 # How long a prefix that nobody reads stays cached: five minutes at Anthropic, five to ten at OpenAI.
 CACHE_SECONDS = 300
 # Before a conversation has shown what its upstream does. 0.8 is what headroom's and litellm's users report as
@@ -73,6 +76,10 @@ class Prospect:
     hit_rate: float  # probability that the old messages are read from the upstream's cache, now
     later_hit_rate: float  # and in the turns ahead
     turns_ahead: float
+    # What a prompt loses that is shortened below the least cached size: turns that follow in the mean, and
+    # the share of it that they would have read.
+    further_turns: float = 0.0
+    further_hit_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +183,7 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
     )
     choice: Choice = "as-is"
     pays = p.new_kept < p.new_tokens and usd["new"] < as_is
+    pays = pays and not (falls_below(p, rates) and saved_by_new(p, rates) <= 0)
     too_slow = pays and costs.slower_never and saved_new < 0
     if pays and not too_slow:
         choice = "new"
@@ -187,6 +195,27 @@ def forecast(prospect: Prospect, costs: Costs) -> Forecast:
         choice = "all"
     seconds: dict[Choice, float] = {"as-is": 0.0, "new": saved_new, "all": saved_all}
     return Forecast(choice, as_is - usd[choice], usd, seconds, too_slow and choice == "as-is")
+
+
+def falls_below(p: Prospect, rates: Rates) -> bool:
+    """Whether a prompt that may be cached becomes too small for it once its new messages are shortened."""
+    whole, shortened = p.old_tokens + p.new_tokens, p.old_tokens + p.new_kept
+    return (
+        rates.discounts
+        and not rates.any_size
+        and shortened < SURELY_CACHED_TOKENS
+        and (p.new_kept < p.new_tokens and whole >= PERHAPS_CACHED_TOKENS)
+    )
+
+
+def saved_by_new(p: Prospect, rates: Rates) -> float:
+    """USD of input that shortening the new messages saves if as many turns follow as do in the mean.
+
+    The median that `turns_ahead` is would be none at a first turn, and so would what its successors lose.
+    """
+    mean = replace(p, turns_ahead=max(p.turns_ahead, p.further_turns), later_hit_rate=p.further_hit_rate)
+    whole = _cost(mean, rates, p.old_tokens, p.old_tokens, p.new_tokens, PERHAPS_CACHED_TOKENS)
+    return whole - _cost(mean, rates, p.old_tokens, p.old_tokens, p.new_kept, SURELY_CACHED_TOKENS)
 
 
 def _pays_early(p: Prospect, costs: Costs, usd: dict[Choice, float], other: Choice) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
+from gateway.compression.habits import NO_HABITS, Habits, decode_habits
 from gateway.compression.text_memory import LONG_CHARACTERS, Bounds, TextMemory, compact, size_of
 from gateway.stores.base import Cache
 from gateway.turns import on_thread
@@ -237,6 +238,7 @@ class Known:
     head_at: int = -1  # the message that ended the request which `head` is about
     sighting: Sighting = Sighting(None)
     cold: Sighting = Sighting(None)  # of all conversations with this model, after a pause
+    habits: Habits = NO_HABITS
 
 
 class PrefixStore:
@@ -256,8 +258,13 @@ class PrefixStore:
         keys = [_form_key("", link) for link in chain.links[:_SLICE]]
         here = self._here(keys)
         wanted = [key for key in keys if key not in here]
-        asked = [f"i:{chain.space}", *(f"c:{head}" for head in heads), *(f"u:{head}" for head in heads)]
-        cold, *answers = await self._store.get_many([*asked, *wanted])
+        asked = [
+            f"i:{chain.space}",
+            f"h:{chain.space}",
+            *(f"c:{head}" for head in heads),
+            *(f"u:{head}" for head in heads),
+        ]
+        cold, habits, *answers = await self._store.get_many([*asked, *wanted])
         head, sighting, head_at = None, Sighting(None), -1
         for index, data, seen in zip(chain.heads, answers, answers[len(heads) :], strict=False):
             head = _decode_head(data)
@@ -269,7 +276,7 @@ class PrefixStore:
         else:
             here |= self._take(wanted, answers[2 * len(heads) :])
             forms = [*map(here.get, keys), *await self._forms("", chain.links[_SLICE:])]
-        return Known(tuple(forms), head, head_at, sighting, _decode_sighting(cold))
+        return Known(tuple(forms), head, head_at, sighting, _decode_sighting(cold), decode_habits(habits))
 
     async def _forms(self, generation: str, links: Sequence[str]) -> list[Form | None]:
         """The known forms; of very long conversations slice by slice, so that others get their turn."""
@@ -312,6 +319,15 @@ class PrefixStore:
     async def note(self, head: str, sighting: Sighting) -> None:
         """Remembers what the upstream said about the request that ended at `head`."""
         await self._store.set_many({f"u:{head}": sighting.encode()}, TTL_SECONDS)
+
+    async def note_turn(self, space: str, *, begins: bool, read: float | None) -> None:
+        """Counts one request of the conversations with this model, and what it read from a warm cache.
+
+        Another replica may count in the same moment; that one is lost matters to no share.
+        """
+        before = decode_habits((await self._store.get_many([f"h:{space}"]))[0])
+        habits = before.after(begins=begins, read=read)
+        await self._store.set_many({f"h:{space}": habits.encode()}, TTL_SECONDS)
 
     async def note_cold(self, space: str, hit_rate: float) -> None:
         """Remembers what was still cached after a pause, for all conversations with this model."""

@@ -19,7 +19,15 @@ from gateway.chat.conversation import Conversation
 from gateway.chat.segments import live_turn, question_of, split_message
 from gateway.compression.ageing import Ageing, find_old_results
 from gateway.compression.choosing import Judged, Measured, choose, make_form, without_old
-from gateway.compression.decision import Ahead, Decision, Sizes, Yield, decide, still_pays
+from gateway.compression.decision import (
+    Ahead,
+    Decision,
+    Sizes,
+    Yield,
+    decide,
+    new_still_pays,
+    still_pays,
+)
 from gateway.compression.job import MANY_MESSAGES, Job, Outcome, Past, at_work
 from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, rates_of, scoring_price, turns_ahead
 from gateway.compression.prefill import PrefillSpeeds
@@ -104,9 +112,13 @@ class Reformer:
             past.many, self._settled, job, past, old, fresh, ageing, shortened, decision
         )
         job.watch.lap("choose")
+        plan = replace(decision.plan, steps=(*decision.plan.steps, *notes))
+        if decision.choice == "new" and all(forms[i] is fresh[i] for i in shortened):
+            cuts = any(form.cuts for form in shortened.values())
+            plan = replace(plan, reason="no-saving") if cuts else plan
         return Outcome(
             forms,
-            replace(decision.plan, steps=(*decision.plan.steps, *notes)),
+            plan,
             past.chain.head if compacted else past.generation,
             scored,
             compacted=compacted,
@@ -138,6 +150,10 @@ class Reformer:
         compacted = decision.choice == "all" and self._compacts(job, past, old, shortened, decision)
         if decision.choice == "all" and not compacted:
             shortened = {i: form for i, form in shortened.items() if i not in old and decision.shortens_new}
+        if not compacted:
+            saved = sum(f.tokens_before - f.tokens_after for f in shortened.values())
+            if not new_still_pays(decision, rates_of(job.price), saved):
+                return False, _joined(old, fresh)
         return compacted, _joined(old, fresh, shortened)
 
     def _compacts(
@@ -205,12 +221,19 @@ class Reformer:
         )
         rates = rates_of(job.price)
         now = past.hit_rate(self.clock(), rates)
-        later = hit_rate(past.known.sighting.hit_rate, 0.0, seen=True, discounts=rates.discounts)
+        later = hit_rate(past.observed_hit_rate, 0.0, seen=True, discounts=rates.discounts)
         return decide(
             sizes,
             lambda compressible, total: job.budget(compressible, total, past.seed),
             self._costs(job),
-            Ahead(turns_ahead(past.history.turns), now, later),
+            Ahead(
+                turns_ahead(past.history.turns),
+                now,
+                later,
+                past.known.habits.turns_ahead,
+                # Not known: read in full, so that what a prompt too small would lose is not belittled.
+                later if past.observed_hit_rate is not None or not rates.discounts else 1.0,
+            ),
             job.limit,
             self.yields.get(past.name, Yield()),
         )

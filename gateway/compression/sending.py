@@ -150,6 +150,7 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
         prefix_original_tokens=original,
         prefix_hit_rate=rate if original >= LEAST_CACHED_TOKENS else 0.0,
         observed_hit_rate=past.known.sighting.hit_rate,
+        begins=past.known.head is None,
         untold_tokens=_untold(past) if foreign else None,
         billed_per_token=job.billed_per_token if foreign else None,
         billing_name=foreign,

@@ -134,19 +134,31 @@ class Shortener:
                 compressed.untold_tokens or 0,
                 usage.input_tokens,
             )
-        if not compressed.conversation or usage.estimated or not usage.cache_reported:
+        if not compressed.conversation:
             return
         head, _, space = compressed.conversation.partition(":")
+        warm = None
+        if usage.cache_reported and not usage.estimated:
+            warm = await self._observe_cache(compressed, usage, head, space)
+        await self._prefixes.note_turn(space, begins=compressed.begins, read=warm)
+
+    async def _observe_cache(
+        self, compressed: Compressed, usage: Usage, head: str, space: str
+    ) -> float | None:
+        """The share of a warm prefix that was read from the cache; None where that cannot be told."""
+        warm = None
         rate = compressed.observed_hit_rate
         expected = compressed.prefix_tokens * usage.input_tokens / max(1, compressed.tokens_after)
         if compressed.prefix_tokens >= SURELY_CACHED_TOKENS and expected > 0:
             seen = min(1.0, usage.cached_input_tokens / expected)
             if compressed.idle_seconds > CACHE_SECONDS:
                 await self._prefixes.note_cold(space, seen)
-            elif compressed.prefix_hit_rate > 0:
+            else:
+                warm = seen
                 rate = seen if rate is None else (rate + seen) / 2
         if rate is not None:
             await self._prefixes.note(head, Sighting(round(rate, 4)))
+        return warm
 
     async def close(self) -> None:
         """Drops scoring that goes on in the background. Engine and store are the caller's to close."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.compression.decision import Ahead, Sizes, Yield, decide
+from gateway.compression.decision import Ahead, Sizes, Yield, decide, new_still_pays
 from gateway.compression.planner import Costs, Rates
 from policies import Plan
 
@@ -81,3 +81,35 @@ def test_a_compaction_in_vain_is_remembered_for_what_was_tried_and_not_for_what_
         failed = failed.after(5_000, 0, compacted=False)
     assert failed.of(5_000) == 0
     assert failed.of(9_000) == 2_000  # half of what came since: a log may follow the code
+
+
+CHAT = Sizes(fixed=0, old=0, old_free=0, old_untouched=0, new=1_571, new_free=1_500)
+QUARTER = Costs(Rates(2e-6, 5e-7, 2e-6))
+
+
+def test_what_later_turns_would_read_from_the_cache_stays_large_enough_for_it() -> None:
+    decision = decide(CHAT, halve, QUARTER, Ahead(0.0, 0.0, 0.8, further_turns=2.0), None)
+    assert decision.choice == "new"
+    assert decision.plan.target == 1_500 - (1_571 - 1_312)
+    assert "1312 tokens of the input stay" in decision.plan.steps[1]
+    alone = decide(CHAT, halve, QUARTER, Ahead(0.0, 0.0, 0.8, further_turns=0.2), None)
+    assert (alone.choice, alone.plan.target) == ("new", 750)
+
+
+def test_what_can_only_become_too_small_goes_whole() -> None:
+    sizes = Sizes(fixed=0, old=0, old_free=0, old_untouched=0, new=1_250, new_free=1_200)
+    decision = decide(sizes, halve, QUARTER, Ahead(0.0, 0.0, 0.8, further_turns=3.0), None)
+    assert (decision.choice, decision.plan.reason) == ("as-is", "no-saving")
+
+
+def test_a_small_window_is_more_than_the_cache() -> None:
+    decision = decide(CHAT, halve, QUARTER, Ahead(0.0, 0.0, 0.8, further_turns=2.0), 1_000)
+    assert (decision.choice, decision.plan.target, decision.forced) == ("new", 750, True)
+    assert new_still_pays(decision, QUARTER.rates, 750)
+
+
+def test_more_left_out_than_was_planned_is_judged_again() -> None:
+    decision = decide(CHAT, halve, QUARTER, Ahead(0.0, 0.0, 0.8, further_turns=2.0), None)
+    assert new_still_pays(decision, QUARTER.rates, 270)
+    assert not new_still_pays(decision, QUARTER.rates, 500)
+    assert new_still_pays(decision, QUARTER.rates, 1_400)  # so small that it pays even without a cache

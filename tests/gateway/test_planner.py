@@ -10,9 +10,11 @@ from gateway.compression.planner import (
     Costs,
     Prospect,
     Rates,
+    falls_below,
     forecast,
     hit_rate,
     rates_of,
+    saved_by_new,
     scoring_price,
     turns_ahead,
 )
@@ -190,3 +192,42 @@ def test_turns_ahead_grow_with_the_conversation() -> None:
 
 def test_machines_have_a_price() -> None:
     assert scoring_price("cuda:0") < scoring_price("cpu")
+
+
+FIRST = replace(  # a chat's first turn: cached as it comes, too small to be once it is halved
+    BASE,
+    old_tokens=0,
+    old_kept=0,
+    old_untouched=0,
+    new_tokens=1_571,
+    new_kept=800,
+    new_kept_all=800,
+    score_old=0,
+    hit_rate=0.0,
+)
+QUARTER = Rates(2e-6, 5e-7, 2e-6)
+
+
+@pytest.mark.parametrize(("further", "choice"), [(0.0, "new"), (1.0, "new"), (2.0, "as-is"), (20.0, "as-is")])
+def test_a_first_turn_counts_the_cached_reads_that_later_turns_would_lose(
+    further: float, choice: str
+) -> None:
+    prospect = replace(FIRST, further_turns=further)
+    assert falls_below(prospect, QUARTER)
+    assert forecast(prospect, Costs(QUARTER)).choice == choice
+    # 771 tokens now; then each turn pays 800 in full where it would have read 1,571 at a quarter.
+    assert saved_by_new(prospect, QUARTER) == pytest.approx(
+        771 * 2e-6 - further * (800 * 2e-6 - 1_571 * 5e-7)
+    )
+
+
+def test_nothing_is_lost_where_nothing_is_cached() -> None:
+    prospect = replace(FIRST, further_turns=20.0, further_hit_rate=0.0)
+    assert forecast(prospect, Costs(QUARTER)).choice == "new"
+    for rates in (NONE, replace(QUARTER, any_size=True)):
+        assert not falls_below(replace(FIRST, further_turns=20.0), rates)
+
+
+def test_what_stays_large_enough_or_was_always_too_small_loses_nothing() -> None:
+    for sizes in ({"new_kept": 1_312}, {"new_tokens": 860, "new_kept": 430}):
+        assert not falls_below(replace(FIRST, further_turns=20.0, **sizes), QUARTER)

@@ -79,6 +79,12 @@ def test_a_prompt_shortened_below_the_least_cached_size_is_charged() -> None:
     assert receipt.saved_usd < 0
 
 
+def test_an_upstream_that_says_nothing_of_a_cache_has_none() -> None:
+    done = compressed(1_600, 800, prefix_tokens=700, prefix_original_tokens=1_400, prefix_hit_rate=1.0)
+    receipt = write_receipt(exchange(done, TENTH_PRICE), Usage(800))
+    assert receipt.saved_usd == pytest.approx(800 * 3e-6)
+
+
 def test_another_tokenizer_scales_the_saving() -> None:
     receipt = write_receipt(exchange(compressed(3000, 1000, untold_tokens=0)), Usage(1200))
     assert receipt.saved_usd == pytest.approx(2200 * 1.5e-7)  # half of the difference
