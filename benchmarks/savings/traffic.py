@@ -201,15 +201,15 @@ def meetings(data: Path, count: int, seed: int) -> list[Conversation]:
 
 
 def short_chats(data: Path, count: int, seed: int) -> list[Conversation]:
-    """Chats of two to four turns about some 1,200 to 2,500 tokens pasted with the first question, four for
-    each conversation of the other scenarios.
+    """Chats of two to four turns about documents (1,240 to 1,520 tokens) pasted with the first
+    question, four for each conversation of the other scenarios.
     """
     draw = random.Random(seed)
     rows = [row for row in rows_of(data, "qa_dev_nq10docs") if row["answers"]]
     draw.shuffle(rows)
     found = []
     for index, row in enumerate(rows[: 4 * count]):
-        pasted = row["context"][: draw.randint(5_400, 11_200)]
+        pasted = row["context"][: draw.randint(5_400, 11_200)]  # the longest has 7,400
         first = {"role": "user", "content": f"{pasted}\n\nWhat is this about, and {row['question']}?"}
         turns: list[tuple[Message, ...]] = [({"role": "system", "content": RAG_SYSTEM}, first)]
         for _ in range(draw.randint(1, 3)):

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Conversation
 from gateway.compression.history import History
-from gateway.compression.planner import Rates, hit_rate
+from gateway.compression.planner import Rates, hit_rate, rates_of
 from gateway.compression.prefixes import Chain, Form, Known
 from gateway.compression.scoring import Scored
 from gateway.compression.text_memory import TextMemory
@@ -65,6 +65,12 @@ class Job:
     # `counter` is not the model's own, which is not here: whose bills teach by how much it is off.
     foreign_tokenizer: str = ""
     billed_per_token: float | None = None  # what they have taught
+    upstream_model: str = ""  # as the upstream calls it
+
+    @property
+    def rates(self) -> Rates:
+        """The prices as the planner needs them."""
+        return rates_of(self.price, self.upstream_model)
 
     def is_large(self, texts: Iterable[str]) -> bool:
         """Whether reading and writing a body with these texts is work for a thread.

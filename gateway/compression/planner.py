@@ -105,17 +105,22 @@ class Forecast:
     too_slow: bool = False  # shortening the new messages would pay, but they would come later
 
 
-def rates_of(price: Price) -> Rates:
+def rates_of(price: Price, model: str = "") -> Rates:
     """The prices as the planner needs them.
 
     A price that is not known is taken from the next one: no discount for reading, no surcharge for writing. A
     model without any price (self-hosted) is planned as if it cost a little, with free reads from its prefix
     cache, which such servers (vLLM, llama.cpp) keep for prompts of any size: what counts there is the time of
-    its GPU.
+    its GPU. DeepSeek caches from 64 tokens on, and so do the servers on which others host its models.
     """
     if price.input <= 0:
         return Rates(1e-7, 1e-8, 1e-7, any_size=True)
-    return Rates(price.input, price.cache_read or price.input, price.cache_write or price.input)
+    return Rates(
+        price.input,
+        price.cache_read or price.input,
+        price.cache_write or price.input,
+        any_size="deepseek" in model.lower(),
+    )
 
 
 def scoring_price(device: str) -> float:

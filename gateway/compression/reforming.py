@@ -29,7 +29,7 @@ from gateway.compression.decision import (
     still_pays,
 )
 from gateway.compression.job import MANY_MESSAGES, Job, Outcome, Past, at_work
-from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, rates_of, scoring_price, turns_ahead
+from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, scoring_price, turns_ahead
 from gateway.compression.prefill import PrefillSpeeds
 from gateway.compression.prefixes import Form
 from gateway.compression.scoring import Scored, ScoreSource
@@ -152,7 +152,7 @@ class Reformer:
             shortened = {i: form for i, form in shortened.items() if i not in old and decision.shortens_new}
         if not compacted:
             saved = sum(f.tokens_before - f.tokens_after for f in shortened.values())
-            if not new_still_pays(decision, rates_of(job.price), saved):
+            if not new_still_pays(decision, job.rates, saved):
                 return False, _joined(old, fresh)
         return compacted, _joined(old, fresh, shortened)
 
@@ -219,7 +219,7 @@ class Reformer:
             trigger_tokens=job.policy.trigger_tokens,
             old_results=ageing.tokens,
         )
-        rates = rates_of(job.price)
+        rates = job.rates
         now = past.hit_rate(self.clock(), rates)
         later = hit_rate(past.observed_hit_rate, 0.0, seen=True, discounts=rates.discounts)
         return decide(
@@ -241,7 +241,7 @@ class Reformer:
     def _costs(self, job: Job) -> Costs:
         speed = self.scores.expected_seconds(4000)
         return Costs(
-            rates_of(job.price),
+            job.rates,
             scoring_price(self.engine.device),
             usd_per_second=USD_PER_SECOND if job.policy.latency == "weigh" else 0.0,
             slower_never=job.policy.latency == "bound",

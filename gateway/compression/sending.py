@@ -10,7 +10,7 @@ from gateway.chat.conversation import Path
 from gateway.chat.rebuild import rebuild
 from gateway.chat.validation import find_damage
 from gateway.compression.job import Job, Outcome, Past, at_work
-from gateway.compression.planner import LEAST_CACHED_TOKENS, rates_of
+from gateway.compression.planner import LEAST_CACHED_TOKENS
 from gateway.compression.prefixes import Form, Head, PrefixStore
 from gateway.releasing import keep
 from gateway.shapes import CacheState, Compressed, Status
@@ -122,7 +122,7 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
     sent = [i for i in range(len(past.conversation.messages)) if i not in history.new]
     original = past.fixed_tokens + sum(outcome.forms[i].tokens_before for i in sent) if sent else 0
     same, broken = _prefix(past, outcome, sent)
-    rate = past.hit_rate(now, rates_of(job.price))
+    rate = past.hit_rate(now, job.rates)
     status: Status = "applied" if body is not job.request.body else "skipped"
     if outcome.failure:
         status = "failed-open"

@@ -104,6 +104,7 @@ class Shortener:
             memory, counts = self._memory.of_team(salt), self._counts.of_team(salt)
             job = Job(request, match.policy, budget, price, limit, counter, salt, memory, counts, watch)
             name = model.model or request.model
+            job = replace(job, upstream_model=name)
             if not (model.tokenizer or has_encoding(name)):
                 foreign = f"{model.upstream}/{name}"
                 ratio = await self._ratios.of(foreign)

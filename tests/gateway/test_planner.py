@@ -224,7 +224,8 @@ def test_a_first_turn_counts_the_cached_reads_that_later_turns_would_lose(
 def test_nothing_is_lost_where_nothing_is_cached() -> None:
     prospect = replace(FIRST, further_turns=20.0, further_hit_rate=0.0)
     assert forecast(prospect, Costs(QUARTER)).choice == "new"
-    for rates in (NONE, replace(QUARTER, any_size=True)):
+    deepseek = rates_of(Price(2.8e-7, 4.2e-7, 2.8e-8), "DeepSeek-V3")
+    for rates in (NONE, replace(QUARTER, any_size=True), deepseek):
         assert not falls_below(replace(FIRST, further_turns=20.0), rates)
 
 
