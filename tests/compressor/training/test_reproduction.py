@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from compressor import Compressor
 from compressor.errors import InvalidOption, ModelLoadFailed
+from compressor.model.loading import find_folder
 from compressor.training.distill import Message
 from compressor.training.recipe import DEFAULT, Passages, Recipe, Source, Stage, read_recipe
 from compressor.training.records import is_held_back, read_answerable, read_chunks, read_labelled
@@ -108,11 +110,12 @@ def test_passages_that_nobody_asked_about_teach_without_labels(tmp_path: Path, t
     assert [record.unknown for record in unlabelled] == [((0, len(record.text)),) for record in unlabelled]
 
 
-def test_the_embedded_recipe_can_be_read() -> None:
+def test_the_embedded_recipe_is_that_of_the_shipped_encoder() -> None:
     found = read_recipe(DEFAULT)
-    assert found.large is not None
-    assert found.large.layers == 12
-    assert all(source.licence and source.about for source in found.sources)
+    shipped = json.loads((find_folder("default") / "config.json").read_text(encoding="utf-8"))
+    assert found.small.layers == shipped["num_hidden_layers"]
+    assert found.vocabulary == shipped["vocab_size"]
+    assert all(one.licence and one.about for one in (*found.sources, *found.passages))
 
 
 @pytest.mark.parametrize(
