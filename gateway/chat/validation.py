@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import orjson
@@ -47,22 +47,17 @@ def find_damage(
 
 def same_json(before: str, after: str) -> bool:
     """Whether a string that held JSON still does, with equal keys, lengths and values but for its strings."""
-    if before == after or before[(at := begin_of(before)) : at + 1] not in ("{", "["):
-        return True
-    try:
-        old = orjson.loads(before)
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
-        return True  # never was JSON
-    try:
-        return _same_shape(old, orjson.loads(after))
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
-        return False
+    return _still_json(before, after, _same_shape)
 
 
 def part_of_json(before: str, after: str) -> bool:
     """Whether a string that held JSON still does, with some of its members and elements, in order; strings in
     it may have lost words.
     """
+    return _still_json(before, after, _is_part)
+
+
+def _still_json(before: str, after: str, agree: Callable[[Any, Any], bool]) -> bool:
     if before == after or before[(at := begin_of(before)) : at + 1] not in ("{", "["):
         return True
     try:
@@ -70,7 +65,7 @@ def part_of_json(before: str, after: str) -> bool:
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return True  # never was JSON
     try:
-        return _is_part(old, orjson.loads(after))
+        return agree(old, orjson.loads(after))
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return False
 
