@@ -69,9 +69,7 @@ class Recipe:
     passages: tuple[Passages, ...] = ()
     vocabulary: int = 0
     chunk_tokens: int = 512
-    reply_tokens: int = (
-        192  # at most, of a teacher in a folder: eight short questions; a batch waits for its longest
-    )
+    reply_tokens: int = 192  # at most, of a teacher in a folder: room for eight short questions
     held_back: float = 0.2
     documents: Mapping[str, str] = field(default_factory=dict)  # other names of a document: what it is called
 

@@ -98,17 +98,26 @@ class Shortener:
         """
         watch = Watch()
         try:
-            counter = await self._counts.counter(model.tokenizer or model.model or request.model)
+            name = model.model or request.model
+            counter = await self._counts.counter(model.tokenizer or name)
             budget, limit = self._budget(request, caller, match, model, price, spent)
             salt = team_salt(self._secret, caller.team.name)
-            memory, counts = self._memory.of_team(salt), self._counts.of_team(salt)
-            job = Job(request, match.policy, budget, price, limit, counter, salt, memory, counts, watch)
-            name = model.model or request.model
-            job = replace(job, upstream_model=name)
-            if not (model.tokenizer or has_encoding(name)):
-                foreign = f"{model.upstream}/{name}"
-                ratio = await self._ratios.of(foreign)
-                job = replace(job, foreign_tokenizer=foreign, billed_per_token=ratio)
+            foreign = "" if model.tokenizer or has_encoding(name) else f"{model.upstream}/{name}"
+            job = Job(
+                request,
+                match.policy,
+                budget,
+                price,
+                limit,
+                counter,
+                salt,
+                memory=self._memory.of_team(salt),
+                counts=self._counts.of_team(salt),
+                watch=watch,
+                foreign_tokenizer=foreign,
+                billed_per_token=await self._ratios.of(foreign) if foreign else None,
+                upstream_model=name,
+            )
             return await self._run(job)
         except Unavailable:
             raise

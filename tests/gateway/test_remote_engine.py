@@ -165,22 +165,14 @@ async def test_a_replica_that_ends_behind_a_proxy_is_made_up_for() -> None:
     assert proxy.asked == 2
 
 
-async def test_a_proxy_that_has_no_replica_is_asked_twice() -> None:
-    proxy = BrokenProxy(1000, 503)
+@pytest.mark.parametrize(("status", "asked"), [(503, 2), (413, 1)], ids=["no replica", "a refusal is final"])
+async def test_a_proxy_that_has_no_replica_is_asked_twice(status: int, asked: int) -> None:
+    proxy = BrokenProxy(1000, status)
     with live_server(proxy) as url:
         async with remote(url) as engine:
-            with pytest.raises(ScoringFailed, match="answered 503"):
+            with pytest.raises(ScoringFailed, match=f"answered {status}"):
                 await engine.score("text")
-    assert proxy.asked == 2
-
-
-async def test_a_refusal_of_a_proxy_is_final() -> None:
-    proxy = BrokenProxy(1000, 413)
-    with live_server(proxy) as url:
-        async with remote(url) as engine:
-            with pytest.raises(ScoringFailed, match="answered 413"):
-                await engine.score("text")
-    assert proxy.asked == 1
+    assert proxy.asked == asked
 
 
 async def test_nobody_there() -> None:
