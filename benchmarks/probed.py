@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from compressor.engine.fake import FakeEngine
+from gateway.allocation import limit_arenas
 from gateway.app import create_app
 from gateway.compression.compressor_server import create_compressor_app
 from gateway.configuration_file import load_config
@@ -35,6 +36,7 @@ async def _watch() -> None:
         _longest["busy"] = max(_longest["busy"], 1000 * busy)
 
 
+limit_arenas()  # as `terse serve` does
 _settings = load_settings()
 configure_logs("warning")
 _terse = create_app(load_config(os.environ["TERSE_CONFIG"], _settings), _settings)

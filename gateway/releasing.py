@@ -14,19 +14,23 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+LARGE = 512 * 1024  # bytes of a body, from which on a request is a large one
 _PORTION = 500  # objects: a tenth of a millisecond or two
 _LARGE_TEXT = 1024 * 1024  # characters or bytes: giving so much memory back takes as long
 # By then the request's own frames are gone, so that nothing but the portions holds these objects.
 _AFTER_SECONDS = 0.05
 _PAUSE_SECONDS = 0.0002
 _LONGEST_SECONDS = 60  # where large requests never end, full collections come back all the same
-_NEVER = 1_000_000  # rounds of the younger generations before a full collection
+# Young objects are looked at for cycles after so many: half a millisecond. The usual 50,000 take up to 20.
+_YOUNG = 2_000
+_NEVER = 1_000_000  # rounds of the youngest generation before older ones are looked at
 
 _portions: ContextVar[list[list[Any]] | None] = ContextVar("portions", default=None)
+_size: ContextVar[int] = ContextVar("size", default=0)
 
 
 class _Collections:
-    """Puts full collections off while large requests run. Young objects are still looked at."""
+    """Puts collections of all but young objects off while large requests run, which take short steps."""
 
     def __init__(self) -> None:
         self._running = 0
@@ -38,7 +42,7 @@ class _Collections:
         with self._lock:
             if not self._running:
                 self._since, self._usual = time.monotonic(), gc.get_threshold()
-                gc.set_threshold(*self._usual[:2], _NEVER)
+                gc.set_threshold(_YOUNG, _NEVER, _NEVER)
             self._running += 1
 
     def resume(self) -> None:
@@ -52,22 +56,30 @@ _collections = _Collections()
 
 
 @contextmanager
-def large_request() -> Iterator[None]:
-    """Around a request whose body is large: what `keep` is told of is released some time after it."""
+def large_request(size: int = LARGE) -> Iterator[None]:
+    """Around a request whose body is large, of so many bytes: what `keep` is told of is released some time
+    after it.
+    """
     portions: list[list[Any]] = []
-    token = _portions.set(portions)
+    tokens = _portions.set(portions), _size.set(size)
     _collections.put_off()
     try:
         yield
     finally:
-        _portions.reset(token)
+        _portions.reset(tokens[0])
+        _size.reset(tokens[1])
         threading.Thread(target=_release, args=(portions,), name="terse-release", daemon=True).start()
 
 
-def keep(*values: Any) -> None:
-    """Holds the elements of long sequences and mappings, and long texts, until the large request is over.
+def size_of_request() -> int:
+    """Bytes of the large request that this is part of; 0 for others."""
+    return _size.get()
 
-    Does nothing outside of one. The elements must not be changed any more in number.
+
+def keep(*values: Any) -> None:
+    """Holds long sequences and mappings with their elements, and long texts, until the large request is over.
+
+    Does nothing outside of one. Elements that are added later are not held.
     """
     portions = _portions.get()
     if portions is None:
@@ -76,8 +88,10 @@ def keep(*values: Any) -> None:
         if isinstance(value, str | bytes):
             portions += [[value]] if _is_large(value) else []
         elif len(value) > _PORTION:
-            elements = list(value.values()) if isinstance(value, Mapping) else value
-            portions += [list(elements[start : start + _PORTION]) for start in range(0, len(value), _PORTION)]
+            parts = (list(value), list(value.values())) if isinstance(value, Mapping) else (value,)
+            for part in parts:
+                portions += [list(part[start : start + _PORTION]) for start in range(0, len(part), _PORTION)]
+            portions += [[value]]  # released before its elements are, so that none of them ends with it
 
 
 def keep_json(value: Any) -> None:

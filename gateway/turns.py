@@ -1,18 +1,78 @@
-"""Large work on a thread, in short turns: the event loop goes on beside it."""
+"""Large work on a few threads, in short turns: the event loop goes on beside it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from compressor.turns import short_turns
+from compressor.turns import giving_way, short_turns
+from gateway.releasing import LARGE, size_of_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# A thread gives its turn away after so much work; waiting for the event loop takes some 50 us.
+_TURN_SECONDS = 0.001
+_LONGEST_SECONDS = 1.0  # an event loop that has ended is not waited for any longer, nor again
+# Requests of so many bytes take some seconds: those behind them would wait.
+_HUGE = 8 * LARGE
+
+
+class _Turns:
+    """Lets an event loop go on beside a thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._since = time.perf_counter()
+        self._goes_on = True
+
+    def give(self) -> None:
+        """Waits until the loop had its turn, once enough was done since it had its last."""
+        if time.perf_counter() - self._since < _TURN_SECONDS or not self._goes_on:
+            return
+        had = threading.Lock()
+        had.acquire()
+        try:
+            self._loop.call_soon_threadsafe(had.release)
+            self._goes_on = had.acquire(timeout=_LONGEST_SECONDS)
+        except RuntimeError:  # the loop is closed
+            self._goes_on = False
+        self._since = time.perf_counter()
+
+
+class _Lanes:
+    """A thread for each size of requests, each first come, first served: Python runs one of them at a time,
+    and the more there are, the longer the event loop waits.
+    """
+
+    def __init__(self) -> None:
+        self._small = ThreadPoolExecutor(1, thread_name_prefix="terse-work")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="terse-large")
+        self._huge = ThreadPoolExecutor(1, thread_name_prefix="terse-huge")
+
+    def of(self, size: int) -> ThreadPoolExecutor:
+        """The thread for work on a request of so many bytes; it is started when there is work for it."""
+        if size < LARGE:
+            return self._small
+        return self._large if size < _HUGE else self._huge
+
+
+_lanes = _Lanes()
+
 
 async def on_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The function's result, from a thread."""
+    """The function's result, from a thread that gives way to this event loop."""
+    loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+
+    def work() -> T:
+        with giving_way(_Turns(loop).give):
+            return function(*args, **kwargs)
+
     with short_turns():
-        return await asyncio.to_thread(function, *args, **kwargs)
+        return await loop.run_in_executor(_lanes.of(size_of_request()), context.run, work)

@@ -6,7 +6,7 @@ a few times. Nothing here waits or needs torch: 10k tokens take some 10 ms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ from compressor.text.relevance import blend_relevance
 from compressor.text.selection import Columns, KeepOrder, Level, Sizes, keep_order, plan_levels
 from compressor.text.tallies import joined
 from compressor.text.tokens import TokenCounter
+from compressor.turns import in_turns, let_go
 
 Unit = Literal["auto", "words", "sentences"]
 _LEVELS: dict[str, tuple[Level, ...]] = {"words": (), "sentences": (Level("sentence", 1.0),)}
@@ -75,7 +76,7 @@ def shorten_passages(
     for passage in passages:
         if passage.scores.ndim != 1:
             raise InvalidOption("scores: expected one value a word")
-    prepared = [prepare(passage, counter) for passage in passages]
+    prepared = [prepare(passage, counter) for passage in in_turns(passages)]
     job = _Job(prepared, [""] * len(passages), counter, explain, unit)
     while True:
         try:
@@ -87,15 +88,11 @@ def shorten_passages(
             continue
         doubtful = _validate(job.prepared, result)
         if not doubtful:
-            while prepared:  # step by step: thousands at once would hold Python's lock for long
-                del prepared[-_LET_GO:]
+            let_go(prepared)
             return result
         for index, reason in doubtful.items():
             job.notes[index] = reason
             job.prepared[index] = job.prepared[index].as_whole()
-
-
-_LET_GO = 100  # prepared texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ class _Job:
 def _validate(prepared: Sequence[Prepared], result: Sequence[Shortened]) -> dict[int, str]:
     """Why some results are not fit to be sent, by index."""
     doubtful = {}
-    for index, (one, shortened) in enumerate(zip(prepared, result, strict=True)):
+    for index, (one, shortened) in enumerate(in_turns(zip(prepared, result, strict=True))):
         if shortened.text != one.text and (reason := one.validate(one.text, shortened.text)):
             doubtful[index] = reason
     return doubtful
@@ -131,7 +128,7 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
         levels = plan_levels(_sizes(prepared, tokens_before), target / tokens_before, asked=asked)
     ordered = keep_order(columns, budget, levels)
     scales = Scales(prepared, job.counter)
-    must_stay = joined([one.codes > 0 for one in prepared])
+    must_stay = joined([one.codes > 0 for one in in_turns(prepared)])
     fitted = fit(scales, order_items(columns, ordered.order), must_stay, target)
     if fitted is None:
         total = sum(scales.weigh(must_stay))
@@ -139,7 +136,9 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
         raise BudgetTooSmall(
             f"what must stay has {total} tokens, {over} more than the budget of {target}", over
         )
-    return _results(job, scales.rendered(fitted.keep), fitted.tokens, ordered)
+    results = _results(job, scales.rendered(fitted.keep), fitted.tokens, ordered)
+    scales.let_go()
+    return results
 
 
 def _sizes(prepared: Sequence[Prepared], tokens: int) -> Sizes:
@@ -154,27 +153,27 @@ def _sizes(prepared: Sequence[Prepared], tokens: int) -> Sizes:
 
 def _fixed_cost(prepared: Sequence[Prepared]) -> float:
     """What must stay costs about so many tokens."""
-    return float(sum(one.costs[one.codes > 0].sum() for one in prepared))
+    return float(sum(one.costs[one.codes > 0].sum() for one in in_turns(prepared)))
 
 
 def _columns(prepared: Sequence[Prepared]) -> Columns:
     def numbered(name: str) -> NDArray[np.int64]:
         parts, following = [], 0
-        for one in prepared:
+        for one in in_turns(prepared):
             units = getattr(one, name)
             parts.append(units.astype(np.int64) + following)
             following += int(units[-1]) + 1 if len(units) else 0
         return joined(parts)
 
     groups, following = [], 0
-    for one in prepared:
+    for one in in_turns(prepared):
         groups.append(np.where(one.group >= 0, one.group.astype(np.int64) + following, -1))
         following += int(one.group.max(initial=-1)) + 1
     return Columns(
         scores=joined([one.scores for one in prepared]),
         costs=joined([one.costs for one in prepared]),
         own_costs=joined([one.own_costs for one in prepared]),
-        free=joined([one.free for one in prepared]),
+        free=joined([one.free for one in in_turns(prepared)]),
         group=joined(groups),
         sentence=numbered("sentence"),
         paragraph=numbered("paragraph"),
@@ -198,17 +197,17 @@ def _relevance(prepared: Sequence[Prepared]) -> NDArray[np.float32] | None:
     return joined(
         [
             next(blended)[one.question_unit] if one.asked else np.zeros(len(one.words), np.float32)
-            for one in prepared
+            for one in in_turns(prepared)
         ]
     )
 
 
 def _results(
-    job: _Job, rendered: Sequence[Rendered], tokens: Sequence[int], ordered: KeepOrder | None
+    job: _Job, rendered: Iterable[Rendered], tokens: Sequence[int], ordered: KeepOrder | None
 ) -> list[Shortened]:
     results = []
     end = 0
-    for one, short, after, note in zip(job.prepared, rendered, tokens, job.notes, strict=True):
+    for one, short, after, note in in_turns(zip(job.prepared, rendered, tokens, job.notes, strict=True)):
         start, end = end, end + len(one.words)
         tiers = np.zeros(len(one.words), np.int8) if ordered is None else ordered.tier[start:end]
         results.append(

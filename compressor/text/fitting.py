@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from compressor.text.passages import Prepared, Rendered
 from compressor.text.selection import Columns
-from compressor.text.tallies import running_count
+from compressor.text.tallies import joined, running_count
 from compressor.text.tokens import TokenCounter
+from compressor.turns import in_turns, let_go
 
 CLOSE_ENOUGH = 0.98  # of the target, the promise
 # In short texts each further try costs little, and one per cent of the tokens keeps one answer in 100 more.
@@ -21,6 +22,7 @@ FIRST_AIM = (
     0.988  # line breaks that stay where words went make the first result some 1 % longer than estimated
 )
 SEARCH_STEPS = 10  # interpolation needs 2-3; halving takes over in texts whose costs do not add up
+_COUNTED_AT_ONCE = 2_000  # texts
 FILL_STEPS = (
     64  # counts spent on the last words of a budget; more than a few only in texts of a few dozen tokens
 )
@@ -41,7 +43,7 @@ class Scales:
         self._prepared = prepared
         self._offsets = np.cumsum([0, *(len(one.words) for one in prepared)]).tolist()
         self._counter = counter
-        self._costs = np.concatenate([one.costs for one in prepared])
+        self._costs = joined([one.costs for one in prepared])
         self._masks: list[NDArray[np.bool_] | None] = [None] * len(prepared)
         self._rendered: list[Rendered | None] = [None] * len(prepared)
         self._tokens = [0] * len(prepared)
@@ -53,31 +55,38 @@ class Scales:
     def weigh(self, keep: NDArray[np.bool_]) -> list[int]:
         """Exact tokens of each passage when the words of `keep` stay."""
         changed = []
-        for index in range(len(self._prepared)):
+        for index in in_turns(range(len(self._prepared))):
             mask = keep[self._offsets[index] : self._offsets[index + 1]]
             last = self._masks[index]
             if last is None or not np.array_equal(mask, last):
                 self._masks[index] = mask.copy()
                 changed.append(index)
+        for at in range(0, len(changed), _COUNTED_AT_ONCE):
+            self._count(keep, changed[at : at + _COUNTED_AT_ONCE])
+        return list(self._tokens)
+
+    def _count(self, keep: NDArray[np.bool_], changed: Sequence[int]) -> None:
         texts = []
-        for index in changed:
+        for index in in_turns(changed):
             rendered = self._prepared[index].rendered(keep[self._offsets[index] : self._offsets[index + 1]])
             self._rendered[index] = rendered
             texts.append(rendered.text)
         for index, tokens in zip(changed, self._counter.count_many(texts), strict=True):
             self._tokens[index] = tokens
-        return list(self._tokens)
 
-    def rendered(self, keep: NDArray[np.bool_]) -> list[Rendered]:
+    def rendered(self, keep: NDArray[np.bool_]) -> Iterator[Rendered]:
         """The passages when the words of `keep` stay; those that were weighed like that are there already."""
-        results = []
-        for index, one in enumerate(self._prepared):
+        for index, one in enumerate(in_turns(self._prepared)):
             mask = keep[self._offsets[index] : self._offsets[index + 1]]
             last, rendered = self._masks[index], self._rendered[index]
             if last is None or rendered is None or not np.array_equal(mask, last):
                 rendered = one.rendered(mask)
-            results.append(rendered)
-        return results
+            yield rendered
+
+    def let_go(self) -> None:
+        """Nothing more is asked for."""
+        let_go(self._masks)
+        let_go(self._rendered)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import Char
+from compressor.text.searching import grown
 from compressor.text.tallies import running_count
 from compressor.text.words import Words
+from compressor.turns import in_turns
 
 _NONE = -1
+_STEP = 1 << 18  # characters put together in one step
 _PERCENT = ord("%")
 _CARRIAGE_RETURN = 13
 _NUMBER_SIGNS = np.asarray([ord(sign) for sign in ".,:/-+–−~～"], np.uint32)
@@ -190,11 +193,11 @@ def without_spans(slices: NDArray[np.int64], spans: NDArray[np.int64], length: i
     edges = np.zeros(length + 1, np.int8)
     edges[slices[:, 0]] = 1
     edges[slices[:, 1]] = -1
-    kept = np.cumsum(edges[:-1], dtype=np.int8).view(bool)
+    kept = running_count(edges[:-1], np.int8).view(bool)
     edges[:] = 0
     edges[spans[:, 0]] = 1
     edges[spans[:, 1]] = -1
-    kept &= ~np.cumsum(edges[:-1], dtype=np.int8).view(bool)
+    kept &= ~running_count(edges[:-1], np.int8).view(bool)
     turns = np.flatnonzero(np.diff(kept, prepend=False, append=False))
     cut: NDArray[np.int64] = turns.reshape(-1, 2)
     return cut
@@ -263,6 +266,7 @@ def render(words: Words, slices: NDArray[np.int64]) -> str:
     edges = np.zeros(len(words.codes) + 1, np.int8)
     edges[slices[:, 0]] = 1
     edges[slices[:, 1]] = -1  # no slice begins where another ends
-    kept = np.cumsum(edges[:-1], dtype=np.int8).view(bool)
-    text: str = words.codes[kept].tobytes().decode("utf-32-le", "surrogatepass")
-    return text
+    kept = running_count(edges[:-1], np.int8).view(bool)
+    steps = range(0, len(kept), _STEP)
+    parts = [words.codes[at : at + _STEP][kept[at : at + _STEP]] for at in in_turns(steps)]
+    return grown([part.tobytes().decode("utf-32-le", "surrogatepass") for part in in_turns(parts)])

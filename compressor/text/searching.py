@@ -1,9 +1,13 @@
-"""Looks into long texts without shutting all other threads out, as one call over tens of megabytes does."""
+"""Looks into long texts, and copies them, without shutting all other threads out, as one call over tens of
+megabytes does.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import AnyStr
+
+from compressor.turns import let_go
 
 _STEP = 256 * 1024
 _NO_BLANK = re.compile(r"\S")
@@ -38,3 +42,21 @@ def end_of(text: str) -> int:
             return start + kept
         end = start
     return 0
+
+
+def grown(pieces: list[str]) -> str:
+    """As `"".join`, which makes all the memory in one step (6 ms for 8 MB): a text that nobody else holds
+    grows in place when something is appended to it. The pieces are let go of.
+    """
+    text = ""
+    for piece in pieces:
+        text += piece
+    let_go(pieces)
+    return text
+
+
+def part_of(text: str, start: int, end: int) -> str:
+    """As `text[start:end]`."""
+    if end - start <= _STEP:
+        return text[start:end]
+    return grown([text[at : min(at + _STEP, end)] for at in range(start, end, _STEP)])

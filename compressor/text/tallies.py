@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_AT_ONCE = 500
+from compressor.turns import give_way, let_go
+
+_AT_ONCE = 500  # arrays, and
+_STEP = 1 << 16  # numbers in one step
 
 
-def joined(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    """As `np.concatenate`, of many arrays some at a time: one call for thousands holds the lock for long."""
-    parts = list(arrays)
+def joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """As `np.concatenate`, of many arrays some at a time: one call for thousands holds the lock for long, and
+    so does their end. The list is emptied.
+    """
+    parts = arrays
     while len(parts) > _AT_ONCE:
         parts = [np.concatenate(parts[at : at + _AT_ONCE]) for at in range(0, len(parts), _AT_ONCE)]
-    return np.concatenate(parts)
+    whole = np.concatenate(parts)
+    let_go(arrays)
+    return whole
 
 
 def running_count(marks: NDArray[Any], dtype: type[np.number[Any]] = np.int64) -> NDArray[Any]:
     """How many marks stand up to and with each place, shape of `marks`.
 
-    As `np.cumsum(marks, dtype=dtype)`, which holds the lock (150 ms for 8 million marks) where it has to
-    convert, as it has to for booleans; converted first, it does not.
+    As `np.cumsum(marks, dtype=dtype)`, which holds the lock all the time (20 ms for 8 million marks).
     """
-    counts = marks.astype(dtype)
-    np.cumsum(counts, dtype=dtype, out=counts)
+    if len(marks) <= _STEP:
+        return np.cumsum(marks, dtype=dtype)
+    counts = np.empty(len(marks), dtype)
+    for at in range(0, len(marks), _STEP):
+        some = marks[at : at + _STEP].astype(dtype)
+        if at:
+            some[0] += counts[at - 1]
+        np.cumsum(some, dtype=dtype, out=counts[at : at + _STEP])
+        give_way()
     return counts

@@ -24,6 +24,7 @@ from tiktoken.model import encoding_name_for_model
 from compressor.errors import CompressorError, InvalidOption
 from compressor.text.characters import Char, char_classes
 from compressor.text.tallies import running_count
+from compressor.turns import in_turns
 
 DEFAULT_ENCODING = "o200k_base"
 # Runs without a single break longer than this are encoded piecewise: a tokenizer's regex and merge loop are
@@ -94,7 +95,7 @@ class TiktokenCounter:
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
         if sum(map(len, texts)) < BATCH_CHARACTERS:
-            return [self.count(text) for text in texts]
+            return [self.count(text) for text in in_turns(texts)]
         pieces: list[str] = []
         owner: list[int] = []
         for index, text in enumerate(texts):
@@ -109,7 +110,7 @@ class TiktokenCounter:
     def token_starts(self, text: str) -> NDArray[np.int64]:
         lengths = self._token_bytes[np.concatenate(self._ids(_pieces(text)))]
         starts = np.zeros(len(lengths), np.int64)
-        np.cumsum(lengths[:-1], out=starts[1:])
+        starts[1:] = running_count(lengths[:-1])
         if text.isascii():
             return starts
         encoded = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
@@ -118,12 +119,12 @@ class TiktokenCounter:
 
     def _ids(self, pieces: Sequence[str]) -> list[NDArray[np.uint32]]:
         """The tokens of each piece; on several threads when there is much."""
-        if len(pieces) > 1 and sum(map(len, pieces)) >= BATCH_CHARACTERS:
+        if _THREADS > 1 and len(pieces) > 1 and sum(map(len, pieces)) >= BATCH_CHARACTERS:
             different = dict.fromkeys(pieces)  # megabytes of one sign are one piece, many times
             with ThreadPoolExecutor(_THREADS) as threads:
                 known = dict(zip(different, threads.map(self._encode, different), strict=True))
             return [known[piece] for piece in pieces]
-        return [self._encode(piece) for piece in pieces]
+        return [self._encode(piece) for piece in in_turns(pieces)]
 
     def _encode(self, piece: str) -> NDArray[np.uint32]:
         try:

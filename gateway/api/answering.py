@@ -67,7 +67,8 @@ class Answering:
         received = await receive_request(
             self._surface, scope, receive, request_id, services.settings.max_body_bytes
         )
-        with large_request() if len(received.body) >= LARGE_BYTES else nullcontext():
+        size = len(received.body)
+        with large_request(size) if size >= LARGE_BYTES else nullcontext():
             await self._answer_traced(services, received, receive, send)
 
     async def _answer_traced(

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any
 
+from compressor.turns import let_go
 from gateway.errors import BadRequest, BodyTooLarge
 from gateway.exchange import Received
+from gateway.releasing import LARGE
 from gateway.shapes import Surface
 from gateway.turns import on_thread
 
@@ -82,9 +84,16 @@ async def read_body(named: dict[str, str], receive: Receive, max_body_bytes: int
             raise _too_large(max_body_bytes)
         parts.append(part)
         if not message.get("more_body"):
-            return b"".join(parts)
+            return _joined(parts) if size < LARGE else await on_thread(_joined, parts)
         message = await receive()
     raise BodyEnded
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """The whole; the parts are let go of."""
+    body = b"".join(parts)
+    let_go(parts)
+    return body
 
 
 def _too_large(limit: int) -> BodyTooLarge:

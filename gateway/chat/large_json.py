@@ -16,7 +16,10 @@ from typing import Any
 
 import orjson
 
-LARGE_BYTES = 512 * 1024
+from compressor.text.searching import grown
+from gateway.releasing import LARGE
+
+LARGE_BYTES = LARGE
 _PIECE_BYTES = 128 * 1024  # of objects and lists: half a millisecond
 _TEXT_BYTES = 512 * 1024  # of one text
 _SIGNS = re.compile(rb'["\[\]{}]')
@@ -115,7 +118,7 @@ def _read_text(body: bytes, start: int, end: int) -> str:
         cut = last if cut < 0 else cut
         pieces.append(orjson.loads(b'"' + body[position:cut] + b'"'))
         position = cut
-    return "".join(pieces)
+    return grown(pieces)
 
 
 def _long_lists(body: bytes) -> Iterator[_List]:

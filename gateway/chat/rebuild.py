@@ -108,7 +108,7 @@ def _written(text: str, write: Callable[[str], bytes]) -> bytes:
     if len(text) <= _PIECE:
         return write(text)
     pieces = [write(text[start : start + _PIECE])[1:-1] for start in range(0, len(text), _PIECE)]
-    return b'"' + b"".join(pieces) + b'"'
+    return b"".join([b'"', *pieces, b'"'])
 
 
 _BEGINNING, _PLACES = 64, 32

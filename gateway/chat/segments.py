@@ -7,6 +7,7 @@ from typing import cast
 
 from compressor.text.kinds import detect_kind
 from compressor.text.line_text import goes_by_lines
+from compressor.text.searching import part_of
 from gateway.chat.conversation import Conversation, Message, Slot, read_conversation
 from gateway.chat.instructions import Kept, closing, merge, opening, tagged_passages
 from gateway.shapes import ParsedRequest, Segment, SegmentKind
@@ -107,10 +108,10 @@ def _cut(slot: Slot, index: int, policy: Policy, kept: Iterable[Kept]) -> Iterat
     position = 0
     for passage in [*passages, Kept(len(slot.text), len(slot.text), "")]:
         if passage.start > position:
-            text = slot.text[position : passage.start]
+            text = part_of(slot.text, position, passage.start)
             yield Segment(slot.path, text, index, slot.role, _kind_of(text, slot), "", slot.tool, position)
         if passage.end > passage.start:
-            text = slot.text[passage.start : passage.end]
+            text = part_of(slot.text, passage.start, passage.end)
             yield Segment(
                 slot.path, text, index, slot.role, "prose", passage.reason, slot.tool, passage.start
             )

@@ -6,17 +6,20 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.ma  # np.unique imports it at its first call, which takes 15 ms
 
 from compressor.shapes import PROTECTABLE, Shortened, Span, Spans
 from compressor.text.choice import Passage, shorten_passages
 from compressor.text.json_thinning import thin_json
 from compressor.text.searching import is_blank
 from compressor.text.tokens import TokenCounter
+from compressor.turns import give_way
 from gateway.chat.conversation import Message, Path
 from gateway.chat.validation import part_of_json, same_json
 from gateway.compression.prefixes import Form
 from gateway.compression.score_cache import Scores
 from gateway.compression.text_memory import Bounds, compact, slices_of
+from gateway.releasing import keep
 from gateway.shapes import Segment
 from policies import Policy, rule_for
 
@@ -84,6 +87,7 @@ def choose(
     of old results, messages `aged`, which have their own share.
     """
     free = measured.free()
+    keep(free)
     total = sum(tokens for segment, tokens in free if not is_old(segment, aged))
     chosen: dict[tuple[Path, int], Shortened] = {}
     groups: dict[float | None, list[tuple[Segment, int]]] = {}
@@ -92,14 +96,15 @@ def choose(
             older = _once_more(segment, tokens, words[segment.text], policy, counter)
             chosen |= {(segment.path, segment.start): older} if older is not None else {}
             continue
-        keep = rule_for(policy, segment.role, segment.tool).keep
-        groups.setdefault(keep, []).append((segment, tokens))
-    for keep, members in groups.items():
+        share = rule_for(policy, segment.role, segment.tool).keep
+        groups.setdefault(share, []).append((segment, tokens))
+    for share, members in groups.items():
         size = sum(tokens for _, tokens in members)
-        wanted = round(size * target / max(1, total)) if keep is None else round(size * keep)
+        wanted = round(size * target / max(1, total)) if share is None else round(size * share)
         if wanted >= size:
             continue
         passages = [passage_of(segment, words[segment.text], policy) for segment, _ in members]
+        keep(passages, members)
         for (segment, _), shortened in zip(members, _shorten(passages, wanted, counter), strict=True):
             chosen[segment.path, segment.start] = shortened
     return chosen
@@ -186,6 +191,7 @@ def make_form(
             cuts.append((position, len(slot.text), ()))
             after -= saved - _NOTE_TOKENS
             continue
+        give_way()
         text = slices_of(slot.text, bounds)
         fits = part_of_json if aged and slot.role == "tool" else same_json
         if not is_blank(text) and fits(slot.text, text):

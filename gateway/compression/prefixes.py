@@ -29,7 +29,8 @@ from gateway.turns import on_thread
 TTL_SECONDS = 7 * 24 * 3600
 _FRONT_BYTES = 8 * 1024 * 1024  # of forms remembered in this process: some 20,000 without slices
 _FORM_BYTES = 400  # of one without slices, key and dictionary slot included
-_SLICE = 250  # messages that are looked up or stored at once
+_SLICE = 250  # messages that are looked up at once
+_FIXED_AT_ONCE = 80  # messages that are stored at once: a millisecond or two
 _LONG_BOUNDS = 50_000  # edges of slices, which are read or written in half a millisecond
 _HEADS = (
     4  # earlier ends of the conversation that are asked about: the last turn, and some that were edited away
@@ -301,18 +302,19 @@ class PrefixStore:
         indices = list(forms)
         winners: dict[int, Form] = {}
         stored: dict[str, bytes] = {}
-        for start in range(0, max(1, len(indices)), _SLICE):
-            keys = {_form_key(generation, chain.links[i]): i for i in indices[start : start + _SLICE]}
+        for start in range(0, max(1, len(indices)), _FIXED_AT_ONCE):
+            end = start + _FIXED_AT_ONCE
+            keys = {_form_key(generation, chain.links[i]): i for i in indices[start:end]}
             long = any(forms[index].is_long for index in keys.values())
             items = await on_thread(_encoded, forms, keys) if long else _encoded(forms, keys)
-            if start + _SLICE >= len(indices):  # the end of the conversation comes with its last forms
+            if end >= len(indices):  # the end of the conversation comes with its last forms
                 items[f"c:{chain.head}"] = head.encode()
             stored = dict(zip(items, await self._store.add_many(items, TTL_SECONDS), strict=True))
             for key, index in keys.items():
                 ours = stored[key] == items[key]
                 winners[index] = forms[index] if ours else decode_form(stored[key]) or forms[index]
                 self._remember(key, winners[index])
-            if start + _SLICE < len(indices):
+            if end < len(indices):
                 await asyncio.sleep(0)
         return winners, _decode_head(stored[f"c:{chain.head}"]) or head
 

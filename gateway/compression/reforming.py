@@ -113,9 +113,8 @@ class Reformer:
         )
         job.watch.lap("choose")
         plan = replace(decision.plan, steps=(*decision.plan.steps, *notes))
-        if decision.choice == "new" and all(forms[i] is fresh[i] for i in shortened):
-            cuts = any(form.cuts for form in shortened.values())
-            plan = replace(plan, reason="no-saving") if cuts else plan
+        if decision.choice == "new" and await at_work(past.many, _saves_nothing, shortened, forms, fresh):
+            plan = replace(plan, reason="no-saving")
         return Outcome(
             forms,
             plan,
@@ -190,13 +189,13 @@ class Reformer:
                 )
             ]
             counts = job.counts.count_now([segment.text for segment in segments], job.counter)
+            keep(segments, counts)
             return Measured(tuple(segments), tuple(counts))
 
         size = INLINE_CHARACTERS
         if len(indices) <= MANY_MESSAGES:
             size = sum(len(slot.text) for index in indices for slot in conversation.messages[index].slots)
         measured = await at_work(size >= INLINE_CHARACTERS, split)
-        keep(measured.segments)
         job.watch.lap("split")
         return measured
 
@@ -250,9 +249,9 @@ class Reformer:
         )
 
     async def _score(self, job: Job, conversation: Conversation, measured: Measured) -> Scored:
-        texts = await at_work(len(measured.segments) > _INLINE_SEGMENTS, _free_texts, measured)
+        texts, characters = await at_work(len(measured.segments) > _INLINE_SEGMENTS, _free_texts, measured)
         deadline = self._deadline(job)
-        expected = self.scores.expected_seconds(sum(map(len, texts)))
+        expected = self.scores.expected_seconds(characters)
         if expected is not None and expected > _HOPELESS * deadline:
             deadline = 0.0  # cached scores still come; what is not cached is scored for the next conversation
         return await self.scores.scores_of(texts, job.salt, deadline, _question(conversation, job))
@@ -290,7 +289,7 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     relevance = scored.relevance or [None] * len(texts)
     question = _question(conversation, job)
     judged = [Judged(*both, question) for both in zip(scored.scores, relevance, strict=True)]
-    words = dict(zip(texts, judged, strict=True))
+    words = {text: one for text, one in zip(texts, judged, strict=True)}  # dict() would be one step
     chosen = choose(measured, words, target, job.policy, job.counter, ageing.messages)
     keep(list(chosen.values()), judged)
     parts = measured.by_message()
@@ -304,8 +303,18 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     return forms, [f"stayed whole, {count} texts: {reason}" for reason, count in sorted(reasons.items())]
 
 
-def _free_texts(measured: Measured) -> list[str]:
-    return [segment.text for segment, _ in measured.free()]
+def _free_texts(measured: Measured) -> tuple[list[str], int]:
+    """The texts, and their characters together."""
+    texts = [segment.text for segment, _ in measured.free()]
+    keep(texts)
+    return texts, sum(map(len, texts))
+
+
+def _saves_nothing(
+    shortened: Mapping[int, Form], forms: Mapping[int, Form], fresh: Mapping[int, Form]
+) -> bool:
+    """Whether new messages were shortened, and go whole all the same."""
+    return all(forms[i] is fresh[i] for i in shortened) and any(form.cuts for form in shortened.values())
 
 
 def _unshortened(new: Sequence[int], old: Mapping[int, Form], ageing: Ageing) -> tuple[int, ...]:
@@ -318,6 +327,7 @@ def _joined(*forms: Mapping[int, Form]) -> dict[int, Form]:
     joined: dict[int, Form] = {}
     for some in forms:
         joined |= some
+        keep(some)
     return joined
 
 

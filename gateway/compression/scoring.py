@@ -68,6 +68,10 @@ class _Waiting:
         self.flights[key] = flight
         flight.task.add_done_callback(lambda task: self._take(key, task))
 
+    def knows(self, key: str) -> bool:
+        """Whether this text is on its way, or scored."""
+        return key in self.flights or key in self.results
+
     async def until(self, most: int) -> None:
         """Returns when at most so many are on their way. Raises what one of them failed with."""
         while self.failed is None and len(self.flights) > most:
@@ -159,12 +163,10 @@ class ScoreSource:
         quick = len(texts) < _INLINE_TEXTS and memory.new_characters(texts) < _INLINE_CHARACTERS
         keys = named() if quick else await on_thread(named)
         cached = await self.cache.get(keys)
-        keep(keys, cached)
         known, missing = await self._at_work(len(keys), _sorted_out, keys, cached, texts)
         if not missing:
             return Scored(cached, "hit")  # type: ignore[arg-type]  # none is missing
         fresh = await self._score(missing, deadline)
-        keep(missing, fresh)
         return await self._at_work(len(keys), _scored, keys, known, fresh)
 
     async def _at_work(self, texts: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -201,8 +203,8 @@ class ScoreSource:
         except TimeoutError:
             late = True
             left = len(missing) - len(waiting.results)
-            begun = waiting.flights.keys() | waiting.results.keys()
-            if rest := [one for one in islice(missing.items(), _IN_BACKGROUND) if one[0] not in begun]:
+            first = islice(missing.items(), _IN_BACKGROUND)
+            if rest := [one for one in first if not waiting.knows(one[0])]:
                 self._in_background(self._score_later(rest))
             raise DeadlineExceeded(f"{left} of {len(missing)} texts were not scored in time") from None
         finally:
@@ -272,17 +274,23 @@ def _sorted_out(
     keys: Sequence[str], cached: Sequence[Scores | None], texts: Sequence[str]
 ) -> tuple[dict[str, Scores | None], dict[str, str]]:
     """What is known under each key, and the texts of those of which nothing is."""
+    keep(keys, cached)
     known = dict(zip(keys, cached, strict=True))
-    return known, {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+    keep(missing)
+    return known, missing
 
 
 def _scored(keys: Sequence[str], known: dict[str, Scores | None], fresh: Mapping[str, WordScores]) -> Scored:
     """All scores together. `fresh` has those that were missing."""
+    keep(fresh)
     state: CacheState = "miss" if len(fresh) == len(known) else "partial"
     known |= {key: result.values for key, result in fresh.items()}
     timings = [result.timings for result in fresh.values()]
+    scores = [known[key] for key in keys]
+    keep(known, scores)
     return Scored(
-        [known[key] for key in keys],  # type: ignore[misc]  # all there now
+        scores,  # type: ignore[arg-type]  # all there now
         state,
         max(each.wait_ms for each in timings),
         max(each.encode_ms for each in timings),

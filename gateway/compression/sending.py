@@ -97,11 +97,12 @@ def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]
 def _to_fix(past: Past, outcome: Outcome) -> tuple[tuple[int, int], Mapping[int, Form]]:
     """Tokens before and after, and the forms that are not in the store yet."""
     fixed = outcome.forms if outcome.compacted else {i: outcome.forms[i] for i in _unfixed(past)}
-    keep(outcome.forms)
+    keep(outcome.forms, fixed)
     return _totals(past, outcome), fixed
 
 
 def _differ(winners: Mapping[int, Form], ours: Mapping[int, Form]) -> bool:
+    keep(winners)
     return any(winners[i] is not form and winners[i] != form for i, form in ours.items())
 
 

@@ -18,10 +18,10 @@ from compressor.text.tokens import has_encoding
 from gateway.access.estimates import affordable_input
 from gateway.accounting.token_ratios import TokenRatios
 from gateway.chat.conversation import Conversation, read_conversation
-from gateway.compression.history import sort_messages
+from gateway.compression.history import History, sort_messages
 from gateway.compression.job import MANY_MESSAGES, Job, Past, Watch, at_work
 from gateway.compression.planner import CACHE_SECONDS, LEAST_CACHED_TOKENS, SURELY_CACHED_TOKENS
-from gateway.compression.prefixes import PrefixStore, Sighting, chain_of
+from gateway.compression.prefixes import Chain, Known, PrefixStore, Sighting, chain_of
 from gateway.compression.reforming import Reformer
 from gateway.compression.score_cache import ScoreCache, team_salt
 from gateway.compression.scoring import ScoreSource
@@ -229,14 +229,13 @@ class Shortener:
         mode = "audit" if job.policy.mode == "audit" else "on"
         space = f"{job.request.model}\0{job.request.surface}\0{mode}"
         many_parts = _has_many_parts(job.request.raw)
-        conversation = await at_work(many_parts, read_conversation, job.request)
+        conversation = await at_work(many_parts, _read, job.request)
         large = (
             many_parts
             or len(conversation.messages) > MANY_MESSAGES
             or job.is_large(slot.text for message in conversation.messages for slot in message.slots)
         )
-        chain = await at_work(large, chain_of, conversation, job.salt, space, job.memory)
-        keep(conversation.messages, chain.links, chain.sizes)
+        chain = await at_work(large, _chained, conversation, job, space)
         job.watch.lap("read")
         known = await self._prefixes.look_up(chain)
         job.watch.lap("look_up")
@@ -247,7 +246,7 @@ class Shortener:
             )
 
         many = len(conversation.messages) > MANY_MESSAGES
-        history = await at_work(many, sort_messages, conversation, chain, known, was_small)
+        history = await at_work(many, _sorted, conversation, chain, known, was_small)
         fixed = await at_work(large, _fixed_text, conversation)
         fixed_tokens = (await job.counts.count_many([fixed], job.counter))[0]
         tokens = fixed_tokens + _MESSAGE_TOKENS * len(conversation.messages)
@@ -260,8 +259,7 @@ class Shortener:
             counts = await job.counts.count_many(_embedding_texts(job.request.raw.get("input")), job.counter)
             tokens = sum(counts)
         else:
-            conversation = await at_work(_has_many_parts(job.request.raw), read_conversation, job.request)
-            keep(conversation.messages)
+            conversation = await at_work(_has_many_parts(job.request.raw), _read, job.request)
             texts = (slot.text for message in conversation.messages for slot in message.slots)
             quick = len(conversation.messages) <= MANY_MESSAGES and job.counts.quick(texts, job.counter)
             tokens = await at_work(not quick, self._count, conversation, None, job)
@@ -274,6 +272,26 @@ class Shortener:
         texts = [slot.text for message in messages for slot in message.slots]
         counts = job.counts.count_now([*texts, _fixed_text(conversation)], job.counter)
         return sum(counts) + _MESSAGE_TOKENS * len(messages)
+
+
+def _read(request: ParsedRequest) -> Conversation:
+    conversation = read_conversation(request)
+    keep(conversation.messages)
+    return conversation
+
+
+def _chained(conversation: Conversation, job: Job, space: str) -> Chain:
+    chain = chain_of(conversation, job.salt, space, job.memory)
+    keep(chain.links, chain.sizes)
+    return chain
+
+
+def _sorted(
+    conversation: Conversation, chain: Chain, known: Known, was_small: Callable[[int], bool]
+) -> History:
+    history = sort_messages(conversation, chain, known, was_small)
+    keep(known.forms, history.forms, history.new)
+    return history
 
 
 def _small_tokens(job: Job) -> int:

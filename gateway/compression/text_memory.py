@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
+from compressor.text.searching import grown
+
 _Name = tuple[bytes, int, str]  # team, length, sample
 Bounds = Sequence[int]  # start, end, start, end, ... of the slices that stay
 
@@ -192,4 +194,4 @@ def slices_of(text: str, bounds: Sequence[int]) -> str:
         last = some[-1]
         pairs = zip(some[::2], some[1::2], strict=True)
         parts.append("".join([text[start:end] for start, end in pairs]))
-    return parts[0] if len(parts) == 1 else "".join(parts)
+    return parts[0] if len(parts) == 1 else grown(parts)

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from compressor.text import rendering
 from compressor.text.characters import codepoints
 from compressor.text.tallies import joined, running_count
+from compressor.text.words import split_words
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
@@ -19,6 +21,25 @@ def test_counts_as_cumsum_does(dtype: type[np.signedinteger], size: int) -> None
     assert size == 0 or not np.shares_memory(steps, running_count(steps, dtype))
 
 
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 200_000])
+def test_long_counts_are_those_of_one_step(size: int) -> None:
+    draw = np.random.default_rng(size)
+    marks, costs = draw.random(size) < 0.3, draw.random(size).astype(np.float32)
+    assert np.array_equal(running_count(marks), np.cumsum(marks))
+    assert np.array_equal(running_count(costs, np.float64), np.cumsum(costs, dtype=np.float64))
+    edges = np.resize(np.array([1, 0, -1, 0, 0], np.int8), size)
+    assert np.array_equal(running_count(edges, np.int8), np.cumsum(edges, dtype=np.int8))
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_a_text_is_put_together_in_steps(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    words = split_words("ein Wört, 会議 \ud800 🙂 and more of it")
+    slices = np.array([[0, 4], [10, 19], [25, 29]])
+    monkeypatch.setattr(rendering, "_STEP", step)
+    expected = "".join(words.text[start:end] for start, end in slices.tolist())
+    assert rendering.render(words, slices) == expected
+
+
 @pytest.mark.parametrize("size", [256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 600_000])
 def test_code_points_of_a_long_text_are_those_of_its_characters(size: int) -> None:
     text = ("ein Wört, 会議 \ud800 🙂 " * (size // 10))[:size]
@@ -28,6 +49,6 @@ def test_code_points_of_a_long_text_are_those_of_its_characters(size: int) -> No
 @pytest.mark.parametrize("count", [1, 499, 500, 501, 1001])
 def test_many_arrays_are_joined_as_by_concatenate(count: int) -> None:
     arrays = [np.arange(n % 4, dtype=np.uint8) for n in range(count)]
-    whole = joined(iter(arrays))
-    assert whole.dtype == np.uint8
+    whole = joined(given := list(arrays))
+    assert whole.dtype == np.uint8 and not given
     assert np.array_equal(whole, np.concatenate(arrays))

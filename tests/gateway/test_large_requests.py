@@ -108,4 +108,17 @@ def test_unpacking_and_renaming(watch: Watch, upstream: FakeUpstream) -> None:
     assert upstream.seen[-1].body == sent.replace(b'"renamed"', b'"gpt-4o-mini-2024"')
     threads = [thread.name for name in ("_decode", "rename_model") for thread in watch.threads[name]]
     assert len(threads) >= 2
-    assert all(name.startswith("asyncio_") for name in threads)  # those of asyncio.to_thread
+    assert all(name.startswith("terse-") for name in threads)
+
+
+async def test_putting_the_parts_of_a_body_together(watch: Watch) -> None:
+    watch.watch(receiving, "_joined")
+    for size, on_loop in ((1000, True), (SIZE, False)):
+        parts = [b"a" * (size // 2), b"b" * (size // 2)]
+        messages = [{"type": "http.request", "body": part, "more_body": part[:1] == b"a"} for part in parts]
+
+        async def receive(messages: list[dict[str, Any]] = messages) -> dict[str, Any]:
+            return messages.pop(0)
+
+        assert await receiving.read_body({}, receive, 2 * SIZE) == b"".join(parts)
+        assert (threading.main_thread() in watch.threads.pop("_joined")) == on_loop

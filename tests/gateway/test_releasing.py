@@ -1,4 +1,4 @@
-"""Large requests let go of their objects in portions, and put full collections off meanwhile."""
+"""Large requests let go of their objects in portions, and put off collections of all but young objects."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ class Thing:
     """Something whose end can be seen."""
 
 
+class Holder(dict[str, Thing]):
+    """A mapping whose end can be seen."""
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> None:
     until(lambda: releasing._collections._running == 0)
@@ -30,6 +34,22 @@ def test_what_is_kept_lives_until_the_request_is_over_and_not_for_long_after() -
         things = []
         assert all(one() is not None for one in seen)
     until(lambda: not any(one() is not None for one in seen))
+
+
+def test_what_holds_the_elements_ends_before_them() -> None:
+    """A list or mapping that ended last would take all of them along in one step."""
+    ended: list[str] = []
+    things = {str(n): Thing() for n in range(501)}
+    for thing in things.values():
+        weakref.finalize(thing, ended.append, "element")
+    holder = Holder(things)
+    weakref.finalize(holder, ended.append, "holder")
+    del thing, things
+    with large_request():
+        keep(holder)
+        del holder
+    until(lambda: len(ended) == 502)
+    assert ended[0] == "holder"
 
 
 def test_only_the_inside_of_large_requests_is_kept() -> None:
@@ -46,7 +66,7 @@ def test_few_elements_and_short_texts_are_not_worth_it() -> None:
         keep([Thing()] * 500, "a" * 1000, {1: 2})
         assert releasing._portions.get() == []
         keep("a" * 1024 * 1024, [1] * 501)
-        assert [len(portion) for portion in releasing._portions.get() or []] == [1, 500, 1]
+        assert [len(portion) for portion in releasing._portions.get() or []] == [1, 500, 1, 1]
 
 
 def test_the_long_lists_of_a_document_are_found_wherever_they_are() -> None:
@@ -54,13 +74,13 @@ def test_the_long_lists_of_a_document_are_found_wherever_they_are() -> None:
     document = {"messages": [{"content": parts}] * 2, "input": "a" * (1024 * 1024), "tools": [1] * 499}
     with large_request():
         keep_json(document)
-        assert sum(map(len, releasing._portions.get() or [])) == 2 * 501 + 1
+        assert sum(map(len, releasing._portions.get() or [])) == 2 * (501 + 1) + 1
 
 
 def test_full_collections_come_back() -> None:
     usual = gc.get_threshold()
     with large_request():
-        assert gc.get_threshold() == (*usual[:2], releasing._NEVER)
+        assert gc.get_threshold() == (releasing._YOUNG, releasing._NEVER, releasing._NEVER)
         with large_request():
             pass
         assert gc.get_threshold()[2] == releasing._NEVER
