@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -92,6 +92,11 @@ class KeptMeasure:
             source: {rate: float(np.mean(found)) for rate, found in by_rate.items()}
             for source, by_rate in hits.items()
         }
+
+
+def mean_kept(kept: Mapping[str, Mapping[float, float]]) -> float:
+    """One figure for everything: each source counts alike, and each rate of it. 0 for nothing."""
+    return float(np.mean([[*by_rate.values()] for by_rate in kept.values()])) if kept else 0.0
 
 
 def share_kept(

@@ -42,11 +42,12 @@ class Passages:
     languages: tuple[str, ...] = ()  # likewise
     most: int = 0  # chunks; 0: all
     share: float = 1.0  # of its questions' windows, drawn in each epoch
+    asked: bool = True  # False: only a larger encoder reads them to the small one
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How one encoder is trained."""
+    """How one encoder is trained: once a seed; of these runs and their mean the best is taken."""
 
     layers: int
     epochs: int

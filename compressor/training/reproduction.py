@@ -7,7 +7,7 @@ goes on. What a step needs beside the recipe is in `Inputs`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from compressor.errors import InvalidOption, ModelLoadFailed
+from compressor.training.averaging import average
 from compressor.training.chunks import chunk_documents
 from compressor.training.distill import Job, ReplyCache, distill
 from compressor.training.encoder import open_tokenizer
@@ -31,6 +32,7 @@ from compressor.training.label_sources import (
     label_turns,
 )
 from compressor.training.licences import may_ship
+from compressor.training.material import Choice, Material, read_material, read_measured
 from compressor.training.recipe import Passages, Recipe, Source, Stage
 from compressor.training.records import (
     Answerable,
@@ -49,8 +51,9 @@ from compressor.training.records import (
 )
 from compressor.training.starting import Start, prepare
 from compressor.training.teacher import Teacher
-from compressor.training.train import TrainOptions, train
+from compressor.training.train import TrainOptions, device_named, train
 
+MATERIAL_SEED = 7  # draws the wrong passages of each question, for all runs alike
 STEPS = ("passages", "asked", "labelled", "large", "small", "encoder")
 
 
@@ -73,6 +76,7 @@ class Reproduction:
     def __init__(self, recipe: Recipe, inputs: Inputs, console: Console) -> None:
         self.recipe, self.inputs, self.console = recipe, inputs, console
         self.out = inputs.out
+        self._read: tuple[Choice, Material] | None = None
 
     def run(self, until: str = STEPS[-1]) -> Exported | None:
         """All steps up to and with `until`; what was exported, if that was the last.
@@ -107,7 +111,7 @@ class Reproduction:
     def asked(self) -> list[Path]:
         """Questions of the teacher LLM about each passage, `asked/NAME.jsonl`."""
         for entry in self._missing("asked"):
-            if self.inputs.teacher is None:
+            if self.inputs.teacher is None or not entry.asked:
                 continue
             chunks = list(read_chunks(self.out / "passages" / f"{entry.name}.jsonl"))
             to = self.out / "asked" / f"{entry.name}.jsonl"
@@ -136,13 +140,11 @@ class Reproduction:
         stage = self.recipe.large
         if stage is None:
             return None
-        return self._best([self._trained(stage, seed, None, f"large-{seed}") for seed in stage.seeds])
+        return self._best(stage, None, "large")
 
     def small(self) -> Path:
-        """The small encoder, one for each seed; the one that keeps most held-back answers is returned."""
-        stage = self.recipe.small
-        teacher = self.large()
-        return self._best([self._trained(stage, seed, teacher, f"small-{seed}") for seed in stage.seeds])
+        """The small encoder: of one for each seed and their mean, what keeps most held-back answers."""
+        return self._best(self.recipe.small, self.large(), "small")
 
     def encoder(self) -> Exported:
         """The folder to serve, `encoder/`, with its model card."""
@@ -153,6 +155,11 @@ class Reproduction:
             f"questions of a teacher LLM about {one.about} ({one.licence}){one.where and ', '}{one.where}"
             for one in texts
         ]
+        if self.recipe.large and self.recipe.small.passages_share:
+            read = [entry for entry in self.recipe.passages if entry.name not in asked]
+            about += [
+                f"texts that the larger encoder read to it: {one.about} ({one.licence})" for one in read
+            ]
         return export(self.small(), self.out / "encoder", list(dict.fromkeys(about)))
 
     def _trained(self, stage: Stage, seed: int, teacher: Path | None, name: str) -> Path:
@@ -176,8 +183,15 @@ class Reproduction:
             imitation_share=stage.imitation_share,
             device=self.inputs.device,
         )
-        train(options, self.console)
+        train(options, self.console, self._material(options))
         return to
+
+    def _material(self, options: TrainOptions) -> Material:
+        """What the options read, kept for the next run: it takes longer than an epoch on a GPU."""
+        if self._read is None or self._read[0] != options.choice:
+            tokenizer = open_tokenizer(options.base)
+            self._read = options.choice, read_material(options.choice, tokenizer, MATERIAL_SEED)
+        return self._read[1]
 
     def _shares(self, imitating: Stage | None) -> tuple[tuple[Path, float], ...]:
         found = [(self._labels_of(at, one), one.share) for at, one in enumerate(self.recipe.sources)]
@@ -277,8 +291,21 @@ class Reproduction:
     def _labels_of(self, number: int, source: Source) -> Path:
         return self.out / "labelled" / f"{number:02}-{source.file}.jsonl"
 
-    def _best(self, trained: Iterable[Path]) -> Path:
-        return max(trained, key=lambda path: float(notes_of(path)["best"]))
+    def _best(self, stage: Stage, teacher: Path | None, name: str) -> Path:
+        trained = [self._trained(stage, seed, teacher, f"{name}-{seed}") for seed in stage.seeds]
+        if len(trained) > 1:
+            trained.append(self._averaged(trained, self.out / f"{name}-mean"))
+        best = max(trained, key=lambda path: float(notes_of(path)["best"]))
+        figures = ", ".join(f"{path.name} {float(notes_of(path)['best']):.4f}" for path in trained)
+        self.console.print(f"held-back figures: {figures}; taken: {best.name}")
+        return best
+
+    def _averaged(self, trained: list[Path], to: Path) -> Path:
+        if not (to / "training.json").exists():
+            questions = tuple(self._questions(source) for source in self.recipe.sources if _ranks(source))
+            measured = read_measured(Choice((), questions, self.recipe.held_back))
+            average(trained, to, measured, device_named(self.inputs.device))
+        return to
 
 
 def notes_of(trained: Path) -> dict[str, Any]:

@@ -21,15 +21,11 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from compressor.errors import InvalidOption
-from compressor.training.answer_kept import KeptMeasure
-from compressor.training.dataset import Batch, TokenLabels, Window, bucket, collate, label_texts, windows
+from compressor.training.answer_kept import KeptMeasure, mean_kept
+from compressor.training.dataset import Batch, Window, bucket, collate, windows
 from compressor.training.encoder import Encoder
-from compressor.training.licences import may_ship, shippable
 from compressor.training.losses import budget_loss, imitation_loss, label_loss, rank_loss
-from compressor.training.ranking import RankExample, rank_examples
-from compressor.training.records import Answerable, is_held_back, read_answerable, read_labelled
-
-SCORED_FOR_STOPPING = 400  # questions a source: enough to see two points, quick enough for every epoch
+from compressor.training.material import Choice, Material, read_material
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +59,11 @@ class TrainOptions:
     any_licence: bool = False  # also train on what may not be given away
     device: str = "auto"
 
+    @property
+    def choice(self) -> Choice:
+        """What is read: options that agree in it can share one Material."""
+        return Choice(tuple(path for path, _ in self.data), self.questions, self.held_back, self.any_licence)
+
 
 @dataclass(slots=True)
 class _Progress:
@@ -79,13 +80,6 @@ class _World:
     rank: int
     size: int
     device: torch.device
-
-
-@dataclass(frozen=True, slots=True)
-class _Material:
-    texts: list[TokenLabels]
-    ranked: list[RankExample]
-    measured: list[Answerable]
 
 
 class _Trainee(nn.Module):
@@ -116,8 +110,11 @@ class _Trainee(nn.Module):
         return parts
 
 
-def train(options: TrainOptions, console: Console) -> dict[str, Any]:
+def train(options: TrainOptions, console: Console, material: Material | None = None) -> dict[str, Any]:
     """Trains and writes the best weights to `options.out`; returns the notes that go beside them.
+
+    `material` is what `read_material` gave for the options' choice and the base's tokenizer; read here
+    where there is none.
 
     Raises InvalidRecord for a broken line, InvalidOption when nothing is left to train on, ModelLoadFailed.
     """
@@ -127,33 +124,37 @@ def train(options: TrainOptions, console: Console) -> dict[str, Any]:
     if options.freeze_embeddings:
         encoder.freeze_embeddings()
     teacher = Encoder(options.teacher).to(world.device).eval() if options.teacher else None
-    refused: Counter[str] = Counter()
-    texts = _load(options, encoder, refused)
-    ranked, measured = _questions(options, encoder)
+    if material is None:
+        material = read_material(options.choice, encoder.tokenizer, options.seed)
+    texts, refused = material.texts, material.refused
     if not texts:
-        raise InvalidOption(f"nothing to train on; refused for their licence: {dict(refused)}")
-    console.print(
-        f"{len(texts)} texts, {sum(len(t.ids) for t in texts):,} tokens, {len(ranked)} questions to rank"
-    )
+        raise InvalidOption(f"nothing to train on; refused for their licence: {refused}")
+    tokens = sum(len(text.ids) for text in texts)
+    console.print(f"{len(texts)} texts, {tokens:,} tokens, {len(material.ranked)} questions to rank")
     if refused:
-        console.print(f"left out for their licence: {dict(refused)}")
+        console.print(f"left out for their licence: {refused}")
     trainee = _Trainee(encoder, teacher, options)
     model: nn.Module = DistributedDataParallel(trainee) if world.size > 1 else trainee
-    material = _Material(texts, ranked, measured)
     run = _Run(options, world, model, encoder, material, console)
-    notes = run.go() | {"refused": dict(refused), "texts": len(texts), "options": asdict(options)}
+    notes = run.go() | {"refused": refused, "texts": len(texts), "options": asdict(options)}
     if world.rank == 0:
         encoder.save(options.out, notes)
         (options.out / "checkpoint.pt").unlink(missing_ok=True)
     return notes
 
 
+def device_named(name: str) -> torch.device:
+    """The device that "auto", "cpu", "cuda" or "cuda:1" means here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
 def _join(device: str) -> _World:
     """This process's place among those that torchrun started; alone otherwise."""
-    cuda = torch.cuda.is_available() if device == "auto" else device.startswith("cuda")
     if not distributed.is_torchelastic_launched():
-        name = ("cuda" if cuda else "cpu") if device == "auto" else device
-        return _World(0, 1, torch.device(name))
+        return _World(0, 1, device_named(device))
+    cuda = device_named(device).type == "cuda"
     distributed.init_process_group("nccl" if cuda else "gloo")
     local = distributed.get_node_local_rank()
     if cuda:
@@ -165,31 +166,6 @@ def _join(device: str) -> _World:
     )
 
 
-def _load(options: TrainOptions, encoder: Encoder, refused: Counter[str]) -> list[TokenLabels]:
-    found: list[TokenLabels] = []
-    for source, (path, _) in enumerate(options.data):
-        records = read_labelled(path)
-        allowed = records if options.any_licence else shippable(records, refused)
-        seen = (record for record in allowed if not is_held_back(record.origin, options.held_back))
-        found += label_texts(seen, encoder.tokenizer, source)
-    return found
-
-
-def _questions(options: TrainOptions, encoder: Encoder) -> tuple[list[RankExample], list[Answerable]]:
-    """Questions to rank with, and held-back ones to measure on (SCORED_FOR_STOPPING of each source)."""
-    training, measured = [], []
-    seen: Counter[str] = Counter()
-    for path in options.questions:
-        for record in read_answerable(path):
-            if not is_held_back(record.origin, options.held_back):
-                training.append(record)
-            elif seen[record.origin.source] < SCORED_FOR_STOPPING:
-                seen[record.origin.source] += 1
-                measured.append(record)
-    usable = [record for record in training if options.any_licence or may_ship(record.origin.lic)]
-    return list(rank_examples(usable, encoder.tokenizer, options.seed)), measured
-
-
 class _Run:
     """The loop over epochs, with its optimiser, its schedule and its place."""
 
@@ -199,7 +175,7 @@ class _Run:
         world: _World,
         model: nn.Module,
         encoder: Encoder,
-        material: _Material,
+        material: Material,
         console: Console,
     ) -> None:
         self.options, self.world, self.encoder, self.model = options, world, encoder, model
@@ -297,8 +273,7 @@ class _Run:
         """Measures on the held-back part, remembers the best weights, and writes a checkpoint."""
         self.model.eval()
         kept = self.measure.of(self.encoder, self.world.device) if self.measure else {}
-        figures = [value for by_rate in kept.values() for value in by_rate.values()]
-        figure = float(np.mean(figures)) if figures else -sum(losses.values())
+        figure = mean_kept(kept) if kept else -sum(losses.values())
         self.state.history.append(
             {"epoch": self.state.epoch, "losses": losses, "answer_kept": kept, "figure": figure}
         )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from compressor import Compressor
 from compressor.errors import InvalidOption, ModelLoadFailed
 from compressor.model.loading import find_folder
 from compressor.training.distill import Message
+from compressor.training.material import FEWEST_SCORED, Choice, read_measured
 from compressor.training.recipe import DEFAULT, Passages, Recipe, Source, Stage, read_recipe
 from compressor.training.records import is_held_back, read_answerable, read_chunks, read_labelled
-from compressor.training.reproduction import Inputs, Reproduction
+from compressor.training.reproduction import Inputs, Reproduction, notes_of
 from compressor.training.teacher import Reply
 from tests.compressor.training.conftest import questions, town_text, write_rows
 
@@ -79,7 +83,7 @@ def test_every_step_from_texts_to_the_folder_that_is_served(tmp_path: Path, tiny
     assert "questions of a teacher LLM about more towns (MIT)" in card
     labelled = list(read_labelled(given.out / "labelled" / "asked-more.jsonl"))
     assert all(any(span.whole for span in one.spans) for one in labelled)
-    assert {path.name for path in given.out.iterdir()} >= {"large-7", "small-1", "small-2"}
+    assert {path.name for path in given.out.iterdir()} >= {"large-7", "small-1", "small-2", "small-mean"}
     shortened = Compressor.open(str(done.folder), device="cpu").compress(town_text(3), keep=0.5, protect=[])
     assert shortened.tokens_after < shortened.tokens_before  # type: ignore[union-attr]
 
@@ -108,6 +112,47 @@ def test_passages_that_nobody_asked_about_teach_without_labels(tmp_path: Path, t
     Reproduction(plain, given, QUIET).run("small")
     unlabelled = list(read_labelled(given.out / "unlabelled" / "more.jsonl"))
     assert [record.unknown for record in unlabelled] == [((0, len(record.text)),) for record in unlabelled]
+
+
+def test_passages_that_are_not_to_be_asked_about_are_only_read_by_the_larger(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    teacher = AskingTeacher()
+    given = inputs(tmp_path, tiny_base, teacher)
+    one = recipe()
+    small = Stage(layers=1, epochs=1, passages_share=1.0, batch_tokens=1024)
+    more = (*one.passages, Passages("read", "texts", "towns to read", "MIT", most=3, asked=False))
+    done = Reproduction(replace(one, small=small, passages=more), given, QUIET).run()
+    assert teacher.asked == 6
+    assert [path.name for path in (given.out / "unlabelled").iterdir()] == ["read.jsonl"]
+    assert done is not None
+    card = (done.folder / "README.md").read_text(encoding="utf-8")
+    assert "texts that the larger encoder read to it: towns to read (MIT)" in card
+    assert "larger encoder read to it: more towns" not in card
+
+
+def test_of_several_seeds_and_their_mean_the_best_is_taken(tmp_path: Path, tiny_base: Path) -> None:
+    making = Reproduction(recipe(), inputs(tmp_path, tiny_base, None), QUIET)
+    making.labelled()
+    best = making.small()
+    runs = [making.out / name for name in ("small-1", "small-2", "small-mean")]
+    assert best == max(runs, key=lambda run: float(notes_of(run)["best"]))
+    weights = [load_file(run / "model.safetensors") for run in runs]
+    for name, value in weights[2].items():
+        torch.testing.assert_close(value, (weights[0][name] + weights[1][name]) / 2)
+    assert notes_of(runs[2])["averaged"] == ["small-1", "small-2"]
+    before = (runs[2] / "model.safetensors").stat().st_mtime_ns
+    assert making.small() == best  # nothing is trained or averaged again
+    assert (runs[2] / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_source_of_few_held_back_questions_does_not_decide(tmp_path: Path) -> None:
+    rows = [row | {"doc": str(at)} for at, row in enumerate(questions(400))]
+    rare = [row | {"source": "rare"} for row in rows[: FEWEST_SCORED // 2]]
+    path = write_rows(tmp_path / "towns.jsonl", [*rows, *rare])
+    assert {one.origin.source for one in read_measured(Choice((), (path,), 0.2))} == {"towns"}
+    few = write_rows(tmp_path / "few.jsonl", rare)
+    assert {one.origin.source for one in read_measured(Choice((), (few,), 0.5))} == {"rare"}
 
 
 def test_the_embedded_recipe_is_that_of_the_shipped_encoder() -> None:
