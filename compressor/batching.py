@@ -23,8 +23,10 @@ async def for_each(texts: Sequence[str], work: Callable[[str], Awaitable[Result]
     """
     changed = asyncio.Condition()
     at_work: list[int] = []  # characters of each text
+    ended = 0
 
     async def one(text: str) -> Result:
+        nonlocal ended
         size = len(text) if isinstance(text, str) else 0  # what is no text is refused by the work itself
         while True:
             async with changed:
@@ -37,10 +39,13 @@ async def for_each(texts: Sequence[str], work: Callable[[str], Awaitable[Result]
                     raise
             finally:
                 at_work.remove(size)
+                ended += 1
+                before = ended
                 async with changed:
                     changed.notify_all()
             async with changed:
-                await changed.wait()  # another one's end
+                while ended == before:  # none of the others' since
+                    await changed.wait()
 
     tasks = [asyncio.ensure_future(one(text)) for text in texts]
     try:

@@ -8,6 +8,7 @@ import pytest
 
 from compressor.engine.fake import FakeEngine
 from compressor.errors import CompressorError, EngineStopped, Overloaded, ScoringFailed
+from compressor.shapes import WordScores
 from gateway.chat.request import parse_request
 from gateway.compression.sending import _has_media
 from gateway.errors import Unavailable
@@ -15,6 +16,7 @@ from gateway.stores.memory import MemoryCache
 from policies.shapes import RoleRule
 from tests.support.chat_bodies import chat, conversation, long_text, rag
 from tests.support.shortening import NO_DISCOUNT, Bench, agent_turn, messages_of, parsed
+from tests.support.waiting import until
 
 
 async def test_a_long_document_is_shortened_to_the_budget_and_its_question_is_not() -> None:
@@ -142,15 +144,31 @@ async def test_trouble_of_the_engine_sends_the_original(error: CompressorError, 
         await bench.shorten(conversation([("user", long_text(100))]))
 
 
+class GatedEngine(FakeEngine):
+    """Answers once its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def score(self, text: str) -> WordScores:
+        await self.gate.wait()
+        return await super().score(text)
+
+
 async def test_late_scores_go_on_in_the_background_and_serve_the_next_conversation() -> None:
-    bench = Bench(engine=FakeEngine(delay=0.15))
+    engine = GatedEngine()
+    store = MemoryCache()
+    bench = Bench(engine=engine, store=store)
     bench.with_policy(deadline_ms=30)
     request = parsed(rag())
     done = await bench.shorten_parsed(request)
     assert (done.status, done.skip_reason) == ("failed-open", "deadline")
     assert done.body is request.body
-    assert done.overhead_ms < 140
-    await asyncio.sleep(0.3)
+    assert engine.scored == []  # nobody waited for it
+    kept = store.bytes_used
+    engine.gate.set()
+    await asyncio.to_thread(until, lambda: store.bytes_used > kept)
     # Sent whole it stays whole in this conversation; in another one its scores are there.
     again = await bench.shorten_parsed(request)
     assert again.body is request.body
