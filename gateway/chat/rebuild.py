@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -31,20 +35,37 @@ def rebuild(request: ParsedRequest, changes: Mapping[Path, str]) -> tuple[bytes,
         return request.body, request.raw
     wanted = replaced(request.raw, changes)
     keep_json(wanted)
-    spliced = _splice(request, changes)
-    if spliced is not None:
-        try:
-            read = load_json(spliced)
-        except orjson.JSONDecodeError:
-            read = None
-        keep_json(read)
-        if _equal(read, wanted):
-            return spliced, read
+    for exact in (False, True):
+        pieces = _splice(request, changes, exact=exact)
+        if pieces is not None and (done := _checked(request, pieces, wanted)):
+            return done
     try:
         written = orjson.dumps(wanted)
     except orjson.JSONEncodeError as error:
         raise ValueError(f"cannot be written as JSON: {error}") from None
     return written, load_json(written)
+
+
+def _checked(request: ParsedRequest, pieces: list[_Piece], wanted: Any) -> tuple[bytes, Any] | None:
+    """The body, and what it reads as; None where that is not what is wanted.
+
+    A long string that is known to read as its text is read as a short one.
+    """
+    names = {piece.path: f"{_STEM}-{n}" for n, piece in enumerate(pieces) if piece.known}
+    body = b"".join([piece.data for piece in pieces])
+    if not names:
+        expected, short = wanted, body
+    else:
+        expected = replaced(wanted, names)
+        short = b"".join([b'"%b"' % names[p.path].encode() if p.known else p.data for p in pieces])
+    try:
+        read = load_json(short)
+    except orjson.JSONDecodeError:
+        return None
+    keep_json(read)
+    if not _equal(read, expected):
+        return None
+    return body, wanted if names else read
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -112,36 +133,111 @@ def _written(text: str, write: Callable[[str], bytes]) -> bytes:
 
 
 _BEGINNING, _PLACES = 64, 32
+_LONG = 16 * 1024  # characters of a text whose place is guessed, and
+_MOST_BYTES = 6  # of an ASCII letter
+_GO_SIGNS = "<>&"  # which Go escapes and others do not
+_KEPT, _KEPT_BYTES = 64 * 1024, 2 * 1024 * 1024  # of one whose written form is kept; bytes of all of them
+_STEM = secrets.token_hex(16)  # no client can have written it
 _WRITERS: tuple[Callable[[str], bytes], ...] = (_as_utf8, _as_ascii, _as_go)
 
 
-def _splice(request: ParsedRequest, changes: Mapping[Path, str]) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a body: the client's own bytes, or a new string at its path."""
+
+    data: bytes
+    path: Path = ()
+    known: bool = False  # to read as its text
+
+
+class _WrittenTexts:
+    """How long texts are written, for those met last: a shortened text that is needed again is the same
+    object.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, Callable[[str], bytes]], tuple[str, bytes]] = OrderedDict()
+        self._room = _KEPT_BYTES
+        self._lock = threading.Lock()
+
+    def of(self, text: str, write: Callable[[str], bytes]) -> bytes | None:
+        """The text as JSON, which reads as the text again; None for a text that is not kept."""
+        if not _KEPT <= len(text) <= _KEPT_BYTES // 4:
+            return None
+        key = (id(text), write)
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:  # which holds its text, so that no other can have this id
+                self._kept.move_to_end(key)
+                return known[1]
+        literal = _written(text, write)
+        if load_json(literal) != text:
+            return None
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = (text, literal)
+                self._room -= len(literal)
+            while self._room < 0:
+                self._room += len(self._kept.popitem(last=False)[1][1])
+        return literal
+
+
+_written_texts = _WrittenTexts()
+
+
+def _splice(request: ParsedRequest, changes: Mapping[Path, str], *, exact: bool) -> list[_Piece] | None:
     """The body with the changed strings spliced in, or None when one of them was not found.
+
+    Unless it must be `exact`, the place of a long one is told by its beginning and its end.
 
     All strings equal to a changed one are looked for in document order, so that the second of two equal
     strings is never taken for the first. What comes out is still to be compared with what is wanted.
     """
     old = _by_length(string_at(request.raw, path) for path in changes)
-    body, pieces, position = request.body, [], 0
-    written = 0
+    body, position, written = request.body, 0, 0
+    pieces: list[_Piece] = []
     for path, text in _strings(request.raw, ()):
         if text not in old.get(len(text), ()):
             continue
         for write in _WRITERS:
             try:
-                literal = _written(text, write)
+                place = None if exact else _guess(body, text, write, position)
+                place = place or _place(body, _written(text, write), position)
             except (orjson.JSONEncodeError, UnicodeEncodeError):
                 continue
-            found = _find(body, literal, position)
-            if found >= 0:
+            if place is not None:
                 break
         else:
             return None
-        position = found + len(literal)
+        start, position = place
         if path in changes:
-            pieces += [body[written:found], _written(changes[path], write)]
+            literal = _written_texts.of(changes[path], write)
+            pieces.append(_Piece(body[written:start]))
+            pieces.append(_Piece(literal or _written(changes[path], write), path, literal is not None))
             written = position
-    return b"".join([*pieces, body[written:]])
+    return [*pieces, _Piece(body[written:])]
+
+
+def _guess(body: bytes, text: str, write: Callable[[str], bytes], position: int) -> tuple[int, int] | None:
+    """Where a long text probably stands, written like this; None where it is not known so easily."""
+    if len(text) < _LONG or not text.isascii():  # other letters may be written as they are, or as escapes
+        return None
+    start = body.find(write(text[:_BEGINNING])[:-1], position)
+    if start < 0:
+        return None
+    ending = write(text[-_BEGINNING:])[1:]
+    # No character takes less than a byte.
+    least = start + 2 + len(text)
+    end = body.find(ending, least - len(ending), start + 2 + _MOST_BYTES * len(text))
+    sign = min([at for sign in _GO_SIGNS if (at := text.find(sign)) >= 0], default=-1)
+    if end < 0 or (sign >= 0 and not body.startswith(write(text[: sign + 1])[:-1], start)):
+        return None
+    return start, end + len(ending)
+
+
+def _place(body: bytes, literal: bytes, position: int) -> tuple[int, int] | None:
+    found = _find(body, literal, position)
+    return None if found < 0 else (found, found + len(literal))
 
 
 def _by_length(texts: Iterable[str]) -> dict[int, Collection[str]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.chat import rebuild as rebuilding
+from gateway.chat.conversation import Path
 from gateway.chat.rebuild import rebuild_body, replaced, string_at
 from gateway.chat.request import parse_request
 from gateway.shapes import ParsedRequest
@@ -129,6 +131,71 @@ def test_long_texts_and_lists_are_written_and_compared_in_pieces(
         patch.setattr(rebuilding, "_STEP", 2)
         assert rebuild_body(request, changes) == whole
     assert orjson.loads(whole) == replaced(request.raw, changes)
+
+
+SOME = st.text(st.sampled_from('ab"\\\n<&\u00e9\u2028\U0001f600'), max_size=12)
+
+
+def as_go(value: Any) -> bytes:
+    written = json.dumps(value, ensure_ascii=False)
+    for sign in "<>&\u2028\u2029":
+        written = written.replace(sign, f"\\u{ord(sign):04x}")
+    return written.encode()
+
+
+@pytest.mark.parametrize("write", [orjson.dumps, lambda value: json.dumps(value).encode(), as_go])
+@given(
+    texts=st.lists(SOME, min_size=1, max_size=4), short=st.lists(SOME, min_size=4, max_size=4), data=st.data()
+)
+def test_guessed_places_and_kept_texts_give_the_same_bytes(
+    write: Callable[[Any], bytes], texts: list[str], short: list[str], data: st.DataObject
+) -> None:
+    body = write({"model": "m", "messages": [{"role": "user", "content": text} for text in texts]})
+    places = data.draw(st.sets(st.integers(0, len(texts) - 1)))
+    changes: dict[Path, str] = {("messages", at, "content"): short[at] for at in places}
+    expected = rebuild_body(request_of(body), changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuilding, "_LONG", 1)
+        patch.setattr(rebuilding, "_KEPT", 1)
+        patch.setattr(rebuilding, "_BEGINNING", data.draw(st.integers(1, 3)))
+        patch.setattr(rebuilding, "_written_texts", rebuilding._WrittenTexts())
+        for _ in range(2):
+            built, read = rebuilding.rebuild(request_of(body), changes)
+            assert built == expected
+            assert read == orjson.loads(expected)
+
+
+def test_a_place_that_was_guessed_wrong_is_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "_LONG", 1)
+    monkeypatch.setattr(rebuilding, "_BEGINNING", 1)
+    # What stands first begins and ends like the string, and is longer.
+    body = b'{"model": "m", "user": "a, or not a", "messages": [{"role": "user", "content": "a whole a"}]}'
+    guessed = rebuilding._guess(body, "a whole a", orjson.dumps, 0)
+    assert guessed is not None and body[slice(*guessed)] == b'"a, or not a"'
+    rebuilt = rebuild_body(request_of(body), {PATH: "a"})
+    assert rebuilt == body.replace(b"a whole a", b"a")
+
+
+def test_texts_are_kept_as_they_are_written_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "_KEPT", 10)
+    monkeypatch.setattr(rebuilding, "_KEPT_BYTES", 100)
+    written, kept = 0, rebuilding._WrittenTexts()
+
+    def write(text: str) -> bytes:
+        nonlocal written
+        written += 1
+        return orjson.dumps(text)
+
+    texts = [str(n) * 20 for n in range(6)]
+    for text in texts:
+        assert kept.of(text, write) == kept.of(text, write) == orjson.dumps(text)
+    assert written == 6
+    kept.of(texts[-1], write)
+    assert written == 6
+    kept.of(texts[0], write)  # pushed out by the later ones
+    assert written == 7
+    assert kept.of("short", write) is None and kept.of("too long" * 10, write) is None
+    assert kept.of("\ud800" * 12, lambda text: b'"another"') is None  # reads as another text
 
 
 @given(st.lists(st.integers(0, 1), max_size=6), st.lists(st.integers(0, 1), max_size=6))
