@@ -19,6 +19,7 @@ from compressor.text.fitting import Scales, fit, order_items
 from compressor.text.passages import Outline, Prepared, Rendered, prepare
 from compressor.text.protection import REASONS
 from compressor.text.relevance import blend_relevance
+from compressor.text.runs import worth_in_runs
 from compressor.text.selection import Columns, KeepOrder, Level, Sizes, keep_order, plan_levels
 from compressor.text.tallies import joined
 from compressor.text.tokens import TokenCounter
@@ -126,12 +127,12 @@ def _shorten(job: _Job, target: int) -> list[Shortened]:
     levels = _LEVELS.get(job.unit)
     if levels is None:
         levels = plan_levels(_sizes(prepared, tokens_before), target / tokens_before, asked=asked)
-    ordered = keep_order(columns, budget, levels)
+    worth = columns.scores if asked else worth_in_runs(columns)
+    ordered = keep_order(columns, worth, budget, levels)
     scales = Scales(prepared, job.counter)
-    must_stay = joined([one.codes > 0 for one in in_turns(prepared)])
-    fitted = fit(scales, order_items(columns, ordered.order), must_stay, target)
+    fitted = fit(scales, order_items(columns, ordered.order), columns.must_stay, target)
     if fitted is None:
-        total = sum(scales.weigh(must_stay))
+        total = sum(scales.weigh(columns.must_stay))
         over = total - target
         raise BudgetTooSmall(
             f"what must stay has {total} tokens, {over} more than the budget of {target}", over
@@ -148,6 +149,7 @@ def _sizes(prepared: Sequence[Prepared], tokens: int) -> Sizes:
         sentences=sum(int(one.sentence[-1]) + 1 for one in free),
         paragraphs=sum(int(one.paragraph[-1]) + 1 for one in free),
         documents=sum(int(one.document[-1]) + 1 for one in free),
+        prose=2 * sum(len(one.words) for one in free if one.prose) >= sum(len(one.words) for one in free),
     )
 
 
@@ -169,6 +171,7 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
     for one in in_turns(prepared):
         groups.append(np.where(one.group >= 0, one.group.astype(np.int64) + following, -1))
         following += int(one.group.max(initial=-1)) + 1
+    lengths = [len(one.words) for one in prepared]
     return Columns(
         scores=joined([one.scores for one in prepared]),
         costs=joined([one.costs for one in prepared]),
@@ -179,6 +182,9 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
         paragraph=numbered("paragraph"),
         document=numbered("document"),
         relevance=_relevance(prepared),
+        passage=np.repeat(np.arange(len(prepared)), lengths),
+        prose=np.repeat(np.asarray([one.prose for one in prepared], bool), lengths),
+        must_stay=joined([one.codes > 0 for one in in_turns(prepared)]),
     )
 
 

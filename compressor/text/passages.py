@@ -75,6 +75,7 @@ class Prepared:
     document: NDArray[np.int32]
     question_unit: NDArray[np.int64]  # which of `unit_spans`; empty without a question
     unit_spans: tuple[Span, ...]
+    prose: bool  # running text
     validate: Callable[[str, str], str]  # original, shortened -> what is wrong, or ""
 
     @property
@@ -232,6 +233,7 @@ def prepare(passage: Passage, counter: TokenCounter) -> Prepared:
         document=units.document,
         question_unit=question_unit,
         unit_spans=unit_spans,
+        prose=prose,
         validate=treatment.validate,
     )
 

@@ -17,11 +17,11 @@ LevelName = Literal["document", "paragraph", "sentence"]
 # Chosen on development questions (benchmarks/results/quality-rule.md). With a question whole sentences beat
 # words by far in long texts: readers answer better from them, and nothing reads like a telegram. Short texts
 # hold too few sentences for that: there each word counts by its own score and by its sentence's relevance.
-# Without a question, sentences up to twice the budget keep as many answers as words alone, and leave longer
-# stretches as they were.
+# Without a question, running text goes by words whose worth holds together (`runs`), which leaves longer
+# stretches as they were than sentences up to twice the budget did, and keeps more answers where little stays.
 WORDS_ALONE_FROM = 0.7  # share kept from which deleting words alone hurts less than losing sentences
 FEWEST_SENTENCES = 4  # fewer: there is nothing to choose between
-SENTENCE_SLACK = 2.0  # sentences are taken until they hold this many times the budget
+SENTENCE_SLACK = 2.0  # in other kinds: sentences are taken until they hold this many times the budget
 PARAGRAPH_SLACK = 2.5
 DOCUMENT_SLACK = 3.5
 FEWEST_PARAGRAPHS = 24
@@ -51,6 +51,7 @@ class Sizes:
     sentences: int
     paragraphs: int
     documents: int
+    prose: bool = True  # most words are of running text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,9 @@ class Columns:
     paragraph: NDArray[np.int64]
     document: NDArray[np.int64]
     relevance: NDArray[np.float32] | None  # to the question
+    passage: NDArray[np.int64]
+    prose: NDArray[np.bool_]  # of running text
+    must_stay: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,22 @@ def plan_levels(sizes: Sizes, keep: float, *, asked: bool) -> tuple[Level, ...]:
             levels.append(Level("document", DOCUMENT_SLACK))
         if sizes.paragraphs >= FEWEST_PARAGRAPHS and sizes.sentences >= 2 * sizes.paragraphs:
             levels.append(Level("paragraph", PARAGRAPH_SLACK))
-    levels.append(Level("sentence", SENTENCE_SLACK))
+    if not sizes.prose:
+        levels.append(Level("sentence", SENTENCE_SLACK))
     return tuple(levels)
 
 
-def keep_order(columns: Columns, budget: float, levels: tuple[Level, ...]) -> KeepOrder:
-    """Orders the free words. `budget` is what they may cost together. Ties go to the earlier word."""
+def keep_order(
+    columns: Columns, worth: NDArray[np.float32], budget: float, levels: tuple[Level, ...]
+) -> KeepOrder:
+    """Orders the free words. Ties go to the earlier word.
+
+    Args:
+        columns: Of all words.
+        worth: What words are compared by, shape [words]; units are compared by their scores.
+        budget: What the free words may cost together.
+        levels: The units that are chosen first.
+    """
     words = len(columns.scores)
     tier = np.zeros(words, np.int8)
     rank = np.zeros(words, np.int64)  # of the word's unit, where the unit decides before the word
@@ -112,20 +126,19 @@ def keep_order(columns: Columns, budget: float, levels: tuple[Level, ...]) -> Ke
             kept = candidate & chosen[unit]
             rank[kept] = unit_rank[unit[kept]]
         candidate &= chosen[unit]
-    scores = columns.scores
     if columns.relevance is not None and not levels:
-        together = _standardised(scores) + RELEVANCE_WEIGHT * _standardised(columns.relevance)
-        scores = np.rint(_STEPS * together).astype(np.float32)
-    return KeepOrder(_best_first(np.flatnonzero(columns.free), scores, rank, tier), tier)
+        together = _standardised(worth) + RELEVANCE_WEIGHT * _standardised(columns.relevance)
+        worth = np.rint(_STEPS * together).astype(np.float32)
+    return KeepOrder(_best_first(np.flatnonzero(columns.free), worth, rank, tier), tier)
 
 
 def _best_first(
-    words: NDArray[np.int64], scores: NDArray[np.float32], rank: NDArray[np.int64], tier: NDArray[np.int8]
+    words: NDArray[np.int64], worth: NDArray[np.float32], rank: NDArray[np.int64], tier: NDArray[np.int8]
 ) -> NDArray[np.int64]:
-    """The words by tier, then rank, then falling score, then place."""
-    values, ranks = -scores[words], rank[words]
-    # Stable sorts, the least important key first. Numbers of 16 bits sort ten times as fast as others:
-    # encoders give bytes, and only texts of megabytes have more units.
+    """The words by tier, then rank, then falling worth, then place."""
+    values, ranks = -worth[words], rank[words]
+    # Stable sorts, the least important key first. Numbers of 16 bits sort ten times as fast as others, and
+    # only texts of megabytes have more units.
     byte_values = values.astype(np.int16)
     value_key = byte_values if np.array_equal(byte_values, values) else values
     rank_key = ranks.astype(np.uint16) if int(ranks.max(initial=0)) < 1 << 16 else ranks

@@ -162,7 +162,7 @@ def test_decisions_say_why() -> None:
         text, low="Dull cow eats. pig hen eats seeds.", high="Good", protect=frozenset({"numbers"})
     )
     target = COUNTER.count(text) // 3
-    one = shorten_passages([passage], target, COUNTER, explain=True)[0]
+    one = shorten_passages([passage], target, COUNTER, explain=True, unit="sentences")[0]
     reasons = {text[d.span.start : d.span.end]: (d.kept, d.reason) for d in one.decisions}
     assert reasons["Good"] == (True, "score")
     assert reasons["7"] == (True, "protected:numbers")
@@ -182,11 +182,11 @@ def test_with_a_question_whole_sentences_that_bear_on_it_stay() -> None:
     assert "rain." in shorten_passages([passage], half, COUNTER)[0].text
 
 
-def test_without_a_question_sentences_come_before_words() -> None:
+def test_without_a_question_words_stay_in_runs() -> None:
     passage = scored(SENTENCES, high="Third come ships.")
     quarter = COUNTER.count(SENTENCES) // 4 + 1
     result = shorten_passages([passage], quarter, COUNTER)[0].text
-    assert "Third come ships." in result
+    assert "Third come the ships." in result  # "the" is worth less than an end of a run
     assert "rain" not in result
 
 
@@ -195,14 +195,15 @@ def test_without_a_question_sentences_come_before_words() -> None:
     [
         (Sizes(1000, 3, 1, 1), 0.5, False, ()),
         (Sizes(1000, 50, 5, 1), 0.8, False, ()),
-        (Sizes(1000, 50, 5, 1), 0.5, False, (Level("sentence", 2.0),)),
+        (Sizes(1000, 50, 5, 1), 0.5, False, ()),  # words in runs
+        (Sizes(1000, 50, 5, 1, prose=False), 0.5, False, (Level("sentence", 2.0),)),
         (Sizes(1000, 50, 5, 1), 0.5, True, (Level("sentence", 1.0),)),
         (Sizes(150, 5, 1, 1), 0.15, True, ()),  # words, by their score and their sentence
         (
             Sizes(9000, 400, 60, 12),
             0.33,
             False,
-            (Level("document", 3.5), Level("paragraph", 2.5), Level("sentence", 2.0)),
+            (Level("document", 3.5), Level("paragraph", 2.5)),
         ),
     ],
 )
@@ -224,8 +225,11 @@ def test_keep_order_is_a_permutation_of_the_free_words() -> None:
         paragraph=unit // 4,
         document=unit // 10,
         relevance=None,
+        passage=np.zeros(200, np.int64),
+        prose=np.ones(200, bool),
+        must_stay=~free,
     )
-    ordered = keep_order(columns, 40.0, (Level("paragraph", 2.0), Level("sentence", 1.5)))
+    ordered = keep_order(columns, columns.scores, 40.0, (Level("paragraph", 2.0), Level("sentence", 1.5)))
     assert sorted(ordered.order.tolist()) == np.flatnonzero(free).tolist()
     tiers = ordered.tier[ordered.order]
     assert np.all(np.diff(tiers) >= 0)
