@@ -30,6 +30,8 @@ RUN_END = 0.6  # what each end of a run costs
 SENTENCE_SHARE = 0.5  # of how much better its sentence is than the text's sentences, that each word gets
 _STEPS = 64  # of a logit: whole numbers sort fast
 _LOWEST = -20.0  # logits of a word that goes first of all
+_MANY = 3  # one word in so many: a whole array is read faster than such a share of it by index
+_NOTHING = 1e-9  # logits: what rounding makes of nothing
 _MOST_ROUNDS = 64  # of splitting; texts need about ten, and what is left then takes its mean
 
 
@@ -86,7 +88,6 @@ def hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDA
         give_way()
         stretch = np.cumsum(joint == 0) - 1
         mean = (np.bincount(stretch, worth) / np.bincount(stretch))[stretch]
-        series[place] = mean
         above = _best_choice(mean - worth, joint)
         split = np.flatnonzero((joint[1:] > 0) & (above[1:] != above[:-1])) + 1
         divided = np.zeros(int(stretch[-1]) + 1, bool)
@@ -96,8 +97,9 @@ def hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDA
         worth[split] -= pull
         worth[split - 1] += pull
         joint[split] = 0.0
-        series[place] = np.where(divided[stretch], worth, mean)
-        left = divided[stretch] & _held(joint)
+        in_divided = divided[stretch]
+        left = in_divided & _held(joint)
+        series[place] = np.where(in_divided & ~left, worth, mean)
         place, worth, joint = place[left], worth[left], joint[left]
     return series
 
@@ -119,17 +121,22 @@ def _best_choice(cost: NDArray[np.float64], joint: NDArray[np.float64]) -> NDArr
     added, low, high = cost.copy(), cost - joint, cost + joint
     reach = 1
     while len(still := np.flatnonzero(low < high)):
-        before = still - reach
-        own_low, own_high, own = low[still], high[still], added[still]
-        new_low = np.clip(low[before] + own, own_low, own_high)
-        new_high = np.clip(high[before] + own, own_low, own_high)
-        added[still] = own + added[before]
-        low[still], high[still] = new_low, new_high
+        behind: NDArray[np.int64] | slice
+        before: NDArray[np.int64] | slice
+        if _MANY * len(still) < len(low):
+            behind, before = still, still - reach
+        else:  # all of them: those that are known already stay as they are
+            behind, before = slice(reach, None), slice(None, -reach)
+        own, own_low, own_high = added[behind], low[behind], high[behind]
+        new_low = np.minimum(np.maximum(low[before] + own, own_low), own_high)
+        new_high = np.minimum(np.maximum(high[before] + own, own_low), own_high)
+        added[behind] = own + added[before]
+        low[behind], high[behind] = new_low, new_high
         reach *= 2
     following = np.append(joint[1:], 0.0)
-    sure = (low < -following) | (low > following) | (following == 0)
+    sure = (low < -following - _NOTHING) | (low > following + _NOTHING) | (following == 0)
     # Other words do as the next one that is sure.
     index = np.where(sure, np.arange(len(cost)), len(cost))
     as_next = np.minimum.accumulate(index[::-1])[::-1]
-    kept: NDArray[np.bool_] = (low < -following)[as_next]
+    kept: NDArray[np.bool_] = (low < -following - _NOTHING)[as_next]
     return kept
