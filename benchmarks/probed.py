@@ -36,7 +36,7 @@ async def _watch() -> None:
         _longest["busy"] = max(_longest["busy"], 1000 * busy)
 
 
-limit_arenas()  # as `terse serve` does
+limit_arenas(encoder=False)  # as `terse serve` does
 _settings = load_settings()
 configure_logs("warning")
 _terse = create_app(load_config(os.environ["TERSE_CONFIG"], _settings), _settings)

@@ -7,14 +7,17 @@ import gc
 
 _M_ARENA_MAX, _M_MXFAST = -8, 1  # mallopt(3)
 # Each thread gets an arena of its own by default, up to eight a core, and each keeps what its peak needed.
-_ARENAS = 2
+# One is enough where Python's lock is the limit (5 MiB less than two); an encoder's threads run side by side.
+_ARENAS, _WITH_ENCODER = 1, 2
 
 
-def limit_arenas() -> None:
-    """Called before a worker starts threads. Nothing happens without glibc."""
+def limit_arenas(*, encoder: bool) -> None:
+    """Called before a worker starts threads, with an encoder of its own or without. Nothing happens without
+    glibc.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_ARENA_MAX, _WITH_ENCODER if encoder else _ARENAS)
         # Small blocks that are freed are put together at once, not some hundred thousand of them in one later
         # call that holds Python's lock for 25 ms.
         mallopt(_M_MXFAST, 0)

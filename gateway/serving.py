@@ -99,7 +99,7 @@ def connections_of(descriptors: int) -> int:
 def _load_app(config: Config, settings: Settings, metrics_directory: str) -> Any:
     """Runs in the worker process."""
     end_with_parent()
-    limit_arenas()
+    limit_arenas(encoder=not config.compressor.url)
     from gateway.app import create_app
 
     configure_logs(settings.log_level)
