@@ -57,10 +57,11 @@ NOTES = (
     "  its waiting anew each time: thousands of short texts held the loop for 40 to 235 ms so. Now the",
     "  thread waits every millisecond until the loop had its turn.",
     "* Collections of young objects took up to 20 ms (50,000 objects); while large requests run it is",
-    "  2,000 at a time. What a request leaves behind is released in portions, its long lists and mappings",
-    "  before their elements.",
-    "* What is left are single steps over tens of megabytes, above all new memory for a text of 32 MB,",
-    "  and the collector's look at a list of 100,000 elements.",
+    "  2,000 at a time, and none beside bodies above 4 MiB: a list of 100,000 elements alone takes 20 ms.",
+    "  What a request leaves behind is released in portions, its long lists and mappings before their",
+    "  elements.",
+    "* What is left are single steps over tens of megabytes, and the wait for a core beside the worker's",
+    "  own threads (their time counts as busy, too).",
     "* 200 MB are refused before they are read where the length is announced, and at 32 MiB where it is not.",
 )
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-LARGE = 512 * 1024  # bytes of a body, from which on a request is a large one
+# Bytes of a body from which on a request is a large one, and a huge one: it takes some seconds.
+LARGE, HUGE = 512 * 1024, 4 * 1024 * 1024
 _PORTION = 500  # objects: a tenth of a millisecond or two
 _LARGE_TEXT = 1024 * 1024  # characters or bytes: giving so much memory back takes as long
 # By then the request's own frames are gone, so that nothing but the portions holds these objects.
@@ -24,32 +25,65 @@ _LONGEST_SECONDS = 60  # where large requests never end, full collections come b
 # Young objects are looked at for cycles after so many: half a millisecond. The usual 50,000 take up to 20.
 _YOUNG = 2_000
 _NEVER = 1_000_000  # rounds of the youngest generation before older ones are looked at
+_NONE = (0, _NEVER, _NEVER)  # thresholds without any collection
+_LONGEST_HUGE_SECONDS = 180  # where huge ones never end, those of young objects do, too
 
 _portions: ContextVar[list[list[Any]] | None] = ContextVar("portions", default=None)
 _size: ContextVar[int] = ContextVar("size", default=0)
 
 
 class _Collections:
-    """Puts collections of all but young objects off while large requests run, which take short steps."""
+    """Has collections take short steps while large requests run: of young objects only, 2,000 at a time.
+
+    While huge ones run there are none: a list of 100,000 elements alone takes 20 ms, and requests make hardly
+    a cycle. What lives when they come back counts as old, so that nobody looks at all of it then.
+    """
 
     def __init__(self) -> None:
-        self._running = 0
-        self._since = 0.0
+        self._running = self._huge = 0
+        self._since = self._huge_since = 0.0
         self._usual = gc.get_threshold()
+        self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
 
-    def put_off(self) -> None:
+    def put_off(self, *, huge: bool) -> None:
         with self._lock:
+            now = time.monotonic()
             if not self._running:
-                self._since, self._usual = time.monotonic(), gc.get_threshold()
-                gc.set_threshold(_YOUNG, _NEVER, _NEVER)
+                self._since, self._usual = now, gc.get_threshold()
+            if huge and not self._huge:
+                self._huge_since = now
+                self._timer = threading.Timer(_LONGEST_HUGE_SECONDS, self._look)
+                self._timer.daemon = True
+                self._timer.start()
             self._running += 1
+            self._huge += huge
+            self._adjust()
 
-    def resume(self) -> None:
+    def resume(self, *, huge: bool) -> None:
         with self._lock:
             self._running -= 1
-            if not self._running or time.monotonic() - self._since > _LONGEST_SECONDS:
-                gc.set_threshold(*self._usual)
+            self._huge -= huge
+            if self._timer is not None and not self._huge:
+                self._timer.cancel()
+                self._timer = None
+            self._adjust()
+
+    def _look(self) -> None:
+        with self._lock:
+            self._adjust()
+
+    def _adjust(self) -> None:
+        now = time.monotonic()
+        wanted = self._usual
+        if self._huge and now - self._huge_since < _LONGEST_HUGE_SECONDS:
+            wanted = _NONE
+        elif self._running and now - self._since <= _LONGEST_SECONDS:
+            wanted = (_YOUNG, _NEVER, _NEVER)
+        if gc.get_threshold() == _NONE != wanted:
+            gc.freeze()  # these two move everything into the oldest generation, and look at nothing
+            gc.unfreeze()
+        gc.set_threshold(*wanted)
 
 
 _collections = _Collections()
@@ -62,13 +96,14 @@ def large_request(size: int = LARGE) -> Iterator[None]:
     """
     portions: list[list[Any]] = []
     tokens = _portions.set(portions), _size.set(size)
-    _collections.put_off()
+    huge = size >= HUGE
+    _collections.put_off(huge=huge)
     try:
         yield
     finally:
         _portions.reset(tokens[0])
         _size.reset(tokens[1])
-        threading.Thread(target=_release, args=(portions,), name="terse-release", daemon=True).start()
+        threading.Thread(target=_release, args=(portions, huge), name="terse-release", daemon=True).start()
 
 
 def size_of_request() -> int:
@@ -113,7 +148,7 @@ def _is_large(value: Any) -> bool:
     return isinstance(value, str | bytes) and len(value) >= _LARGE_TEXT
 
 
-def _release(portions: list[list[Any]]) -> None:
+def _release(portions: list[list[Any]], huge: bool) -> None:
     never = threading.Event()
     never.wait(_AFTER_SECONDS)
     try:
@@ -121,4 +156,4 @@ def _release(portions: list[list[Any]]) -> None:
             portion.clear()
             never.wait(_PAUSE_SECONDS)
     finally:
-        _collections.resume()
+        _collections.resume(huge=huge)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from compressor.turns import giving_way, short_turns
-from gateway.releasing import LARGE, size_of_request
+from gateway.releasing import HUGE, LARGE, size_of_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,8 +19,6 @@ T = TypeVar("T")
 # A thread gives its turn away after so much work; waiting for the event loop takes some 50 us.
 _TURN_SECONDS = 0.001
 _LONGEST_SECONDS = 1.0  # an event loop that has ended is not waited for any longer, nor again
-# Requests of so many bytes take some seconds: those behind them would wait.
-_HUGE = 8 * LARGE
 
 
 class _Turns:
@@ -59,7 +57,7 @@ class _Lanes:
         """The thread for work on a request of so many bytes; it is started when there is work for it."""
         if size < LARGE:
             return self._small
-        return self._large if size < _HUGE else self._huge
+        return self._large if size < HUGE else self._huge
 
 
 _lanes = _Lanes()

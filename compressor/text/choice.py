@@ -171,7 +171,6 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
     for one in in_turns(prepared):
         groups.append(np.where(one.group >= 0, one.group.astype(np.int64) + following, -1))
         following += int(one.group.max(initial=-1)) + 1
-    lengths = [len(one.words) for one in prepared]
     return Columns(
         scores=joined([one.scores for one in prepared]),
         costs=joined([one.costs for one in prepared]),
@@ -182,8 +181,8 @@ def _columns(prepared: Sequence[Prepared]) -> Columns:
         paragraph=numbered("paragraph"),
         document=numbered("document"),
         relevance=_relevance(prepared),
-        passage=np.repeat(np.arange(len(prepared)), lengths),
-        prose=np.repeat(np.asarray([one.prose for one in prepared], bool), lengths),
+        passage=joined([np.full(len(one.words), number) for number, one in enumerate(in_turns(prepared))]),
+        prose=joined([np.full(len(one.words), one.prose) for one in in_turns(prepared)]),
         must_stay=joined([one.codes > 0 for one in in_turns(prepared)]),
     )
 

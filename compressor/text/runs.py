@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.selection import Columns
+from compressor.text.tallies import running_count
 from compressor.turns import give_way
 
 # In logits of the encoder's score. Chosen on development questions by answers kept, then read by a model
@@ -86,7 +87,7 @@ def hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDA
         if not len(place):
             break
         give_way()
-        stretch = np.cumsum(joint == 0) - 1
+        stretch = running_count(joint == 0) - 1
         mean = (np.bincount(stretch, worth) / np.bincount(stretch))[stretch]
         above = _best_choice(mean - worth, joint)
         split = np.flatnonzero((joint[1:] > 0) & (above[1:] != above[:-1])) + 1

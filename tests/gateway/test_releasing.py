@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -94,6 +95,35 @@ def test_full_collections_come_back_where_large_requests_never_end(monkeypatch: 
         with large_request():
             pass
         until(lambda: gc.get_threshold() == usual)
+
+
+def test_nothing_is_collected_while_huge_requests_run_and_what_lives_then_is_old() -> None:
+    usual = gc.get_threshold()
+    gc.collect()
+    with large_request(releasing.HUGE):
+        assert gc.get_threshold()[0] == 0
+        with large_request():
+            pass
+        assert gc.get_threshold()[0] == 0
+        living = [[n] for n in range(5000)]
+    until(lambda: gc.get_threshold() == usual)
+    assert len(living) == 5000 and gc.get_count()[0] < 5000
+    old = set(map(id, gc.get_objects(generation=2)))
+    assert all(id(one) in old for one in living)
+    assert gc.get_freeze_count() == 0
+    assert not any(
+        isinstance(thread, threading.Timer) and not thread.finished.is_set()
+        for thread in threading.enumerate()
+    )
+
+
+def test_young_objects_are_collected_where_huge_requests_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releasing, "_LONGEST_HUGE_SECONDS", 0.2)
+    with large_request(releasing.HUGE):
+        assert gc.get_threshold()[0] == 0
+        until(lambda: gc.get_threshold()[0] == releasing._YOUNG)
+        with large_request(releasing.HUGE):
+            assert gc.get_threshold()[0] == releasing._YOUNG
 
 
 def test_requests_of_other_threads_are_others() -> None:
