@@ -31,6 +31,7 @@ RUN_END = 0.6  # what each end of a run costs
 SENTENCE_SHARE = 0.5  # of how much better its sentence is than the text's sentences, that each word gets
 _STEPS = 64  # of a logit: whole numbers sort fast
 _LOWEST = -20.0  # logits of a word that goes first of all
+_AT_ONCE = 1 << 16  # words, and the rest of a sentence: what a step holds Python's lock and memory for
 _MANY = 3  # one word in so many: a whole array is read faster than such a share of it by index
 _NOTHING = 1e-9  # logits: what rounding makes of nothing
 _MOST_ROUNDS = 64  # of splitting; texts need about ten, and what is left then takes its mean
@@ -80,6 +81,20 @@ def hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDA
         joint: What a difference of one between a word and the one before costs; 0 where they do not hold
             together, as at the first word.
     """
+    begins = np.flatnonzero(joint == 0)
+    series = np.empty_like(worth)
+    at = 0
+    while at < len(worth):  # sentences know nothing of each other
+        further = int(np.searchsorted(begins, at + _AT_ONCE))
+        end = int(begins[further]) if further < len(begins) else len(worth)
+        give_way()
+        series[at:end] = _hold_together(worth[at:end], joint[at:end])
+        at = end
+    return series
+
+
+def _hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same, all at once."""
     series = worth.copy()
     place = np.flatnonzero(_held(joint))
     worth, joint = worth[place], joint[place]

@@ -79,6 +79,17 @@ def test_sentences_side_by_side_are_as_each_alone(sentences: list[list[float]]) 
         assert np.array_equal(together, np.concatenate(alone))
 
 
+def test_long_texts_go_in_portions_of_whole_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    worth = rng.normal(size=5000) * 3
+    joint = np.where(rng.random(5000) < 0.03, 0.0, RUN_END)
+    joint[0] = 0.0
+    at_once = hold_together(worth, joint)
+    for words in (1, 100, 4999, 5000):
+        monkeypatch.setattr("compressor.text.runs._AT_ONCE", words)
+        assert np.array_equal(hold_together(worth, joint), at_once)
+
+
 @pytest.mark.parametrize("words", [0, 1, 2, 1000])
 def test_equal_words_keep_their_worth(words: int) -> None:
     worth, joint = _chain([1.25] * words, [RUN_END] * words)
