@@ -17,11 +17,12 @@ LevelName = Literal["document", "paragraph", "sentence"]
 # Chosen on development questions (benchmarks/results/quality-rule.md). With a question whole sentences beat
 # words by far in long texts: readers answer better from them, and nothing reads like a telegram. Short texts
 # hold too few sentences for that: there each word counts by its own score and by its sentence's relevance.
-# Without a question, running text goes by words whose worth holds together (`runs`), which leaves longer
-# stretches as they were than sentences up to twice the budget did, and keeps more answers where little stays.
+# Without a question, running text of any length goes by words whose worth holds together (`runs`), which
+# leaves longer stretches as they were than sentences up to twice the budget did, and keeps more answers where
+# little stays; so does leaving the best documents and paragraphs no advance. Other kinds go by these:
 WORDS_ALONE_FROM = 0.7  # share kept from which deleting words alone hurts less than losing sentences
 FEWEST_SENTENCES = 4  # fewer: there is nothing to choose between
-SENTENCE_SLACK = 2.0  # in other kinds: sentences are taken until they hold this many times the budget
+SENTENCE_SLACK = 2.0  # sentences are taken until they hold this many times the budget
 PARAGRAPH_SLACK = 2.5
 DOCUMENT_SLACK = 3.5
 FEWEST_PARAGRAPHS = 24
@@ -84,9 +85,7 @@ def plan_levels(sizes: Sizes, keep: float, *, asked: bool) -> tuple[Level, ...]:
     """Which units are chosen before words; empty: words alone. `keep` is the share of tokens that stays."""
     if asked:
         return (Level("sentence", 1.0),) if sizes.sentences >= FEWEST_ASKED_SENTENCES else ()
-    if sizes.sentences < FEWEST_SENTENCES:
-        return ()
-    if keep >= WORDS_ALONE_FROM:
+    if sizes.prose or sizes.sentences < FEWEST_SENTENCES or keep >= WORDS_ALONE_FROM:
         return ()
     levels: list[Level] = []
     if sizes.tokens >= LONG_TEXT:
@@ -94,8 +93,7 @@ def plan_levels(sizes: Sizes, keep: float, *, asked: bool) -> tuple[Level, ...]:
             levels.append(Level("document", DOCUMENT_SLACK))
         if sizes.paragraphs >= FEWEST_PARAGRAPHS and sizes.sentences >= 2 * sizes.paragraphs:
             levels.append(Level("paragraph", PARAGRAPH_SLACK))
-    if not sizes.prose:
-        levels.append(Level("sentence", SENTENCE_SLACK))
+    levels.append(Level("sentence", SENTENCE_SLACK))
     return tuple(levels)
 
 

@@ -200,11 +200,12 @@ def test_without_a_question_words_stay_in_runs() -> None:
         (Sizes(1000, 50, 5, 1), 0.5, True, (Level("sentence", 1.0),)),
         (Sizes(150, 5, 1, 1), 0.15, True, ()),  # words, by their score and their sentence
         (
-            Sizes(9000, 400, 60, 12),
+            Sizes(9000, 400, 60, 12, prose=False),
             0.33,
             False,
-            (Level("document", 3.5), Level("paragraph", 2.5)),
+            (Level("document", 3.5), Level("paragraph", 2.5), Level("sentence", 2.0)),
         ),
+        (Sizes(9000, 400, 60, 12), 0.33, False, ()),
     ],
 )
 def test_the_rule_of_units(sizes: Sizes, keep: float, asked: bool, expected: tuple[Level, ...]) -> None:
