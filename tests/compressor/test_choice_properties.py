@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compressor.errors import BudgetTooSmall
@@ -77,6 +77,7 @@ def test_keeping_everything_gives_the_identical_string(text: str, kind: str) -> 
     assert_slices(text, shortened)
 
 
+@example("The The 東京タワーは高い The /usr/lib\n    ", 0.95, 5, frozenset(), "auto")
 @settings(max_examples=300)
 @given(TEXTS, st.floats(0, 1), st.integers(0, 9), PROTECT, st.sampled_from(["auto", "words", "sentences"]))
 def test_budget_slices_and_protection(
@@ -118,6 +119,8 @@ def _assert_budget_used(passage: Passage, shortened: Shortened, target: int) -> 
         line = passage.text.rfind("\n", 0, start) + 1
         if not any(span.start < start and line < span.end for span in shortened.kept):
             start = line
+        if not passage.text[end:].strip():  # the white space behind the last word stays with it
+            end = len(passage.text)
         if COUNTER.count(passage.text[start:end]) + 2 <= spare:
             cheap.append(passage.text[start:end])
     assert not cheap or spare <= 3, (spare, cheap)
