@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from compressor.errors import ModelLoadFailed
-from compressor.evaluation.loading import in_halves, load_causal
+from compressor.evaluation.loading import load_causal
+from compressor.halving import in_halves
 
 BATCH_TOKENS = 16_384  # padded tokens in one forward pass; 1.5B parameters in bf16 then need about 10 GB
 LOGIT_ROWS = 2_048  # rows of the vocabulary-wide logits that exist at once (0.6 GB at 151k entries in bf16)

@@ -3,17 +3,14 @@ methods that score with the same model share its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from compressor.errors import ModelLoadFailed
-
-Made = TypeVar("Made")
 
 
 @lru_cache(maxsize=2)
@@ -26,18 +23,3 @@ def load_causal(folder: str, device: str) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise ModelLoadFailed(f"{folder}: no causal language model: {error}") from error
     return model.to(device).eval(), tokenizer
-
-
-def in_halves(batch: Sequence[Any], do: Callable[[Sequence[Any]], list[Made]]) -> list[Made]:
-    """`do` over the batch, or over its halves where the device has not the memory for all at once.
-
-    Several processes may share a GPU, and none knows what the others need next.
-    """
-    try:
-        return do(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) < 2:
-            raise
-    torch.cuda.empty_cache()
-    middle = len(batch) // 2
-    return [*in_halves(batch[:middle], do), *in_halves(batch[middle:], do)]

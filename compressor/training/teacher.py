@@ -208,9 +208,25 @@ class LocalTeacher:
         order = sorted(range(len(framed)), key=lambda at: -len(framed[at]))
         for first in range(0, len(order), self._batch):
             chosen = order[first : first + self._batch]
-            for at, reply in zip(chosen, self._batch_replies([framed[at] for at in chosen]), strict=True):
+            for at, reply in zip(chosen, self._fitting([framed[at] for at in chosen]), strict=True):
                 found[at] = reply
         return found
+
+    def _fitting(self, framed: list[str]) -> list[Reply]:
+        """Replies in batches that the device has memory for: others may be at work there."""
+        import torch
+
+        from compressor.halving import in_halves
+
+        def alone_or_together(prompts: Sequence[str]) -> list[Reply]:
+            try:
+                return self._batch_replies(list(prompts))
+            except torch.OutOfMemoryError as error:
+                if len(prompts) > 1:
+                    raise
+                return [Reply("", type(error).__name__)]
+
+        return in_halves(framed, alone_or_together)
 
     def _batch_replies(self, framed: list[str]) -> list[Reply]:
         import torch

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from compressor.evaluation.loading import in_halves, load_causal
+from compressor.evaluation.loading import load_causal
 from compressor.evaluation.readers import ReaderOptions, Reply
+from compressor.halving import in_halves
 
 MAX_SEQUENCES = 256  # in one batch: beyond it a GPU's decoding step is no cheaper a sequence
 _LINE_ENDS = re.compile(r"\S[^\n]*\n")

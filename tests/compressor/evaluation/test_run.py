@@ -18,7 +18,7 @@ from compressor.errors import InvalidOption
 from compressor.evaluation import evaluate as evaluate_module
 from compressor.evaluation.datasets import held_back_items, read_items, sample_items
 from compressor.evaluation.evaluate import EvaluateOptions, evaluate
-from compressor.evaluation.loading import in_halves, load_causal
+from compressor.evaluation.loading import load_causal
 from compressor.evaluation.methods import ours
 from compressor.evaluation.metrics.answers import first_line
 from compressor.evaluation.readers import ReaderOptions, Reply, open_reader
@@ -188,25 +188,6 @@ def test_a_reader_may_stop_early(causal_folder: Path) -> None:
     prompts = [TEXT[:80], "in 1831"]
     whole = [first_line(reply.text) for reply in local.answer(prompts, 30)]
     assert [first_line(reply.text) for reply in local.answer(prompts, 30, first_line=True)] == whole
-
-
-def test_a_batch_that_is_too_large_for_the_device_is_done_in_halves() -> None:
-    asked = []
-
-    def do(batch: Sequence[int]) -> list[int]:
-        asked.append(len(batch))
-        if len(batch) > 3:
-            raise torch.OutOfMemoryError
-        return [2 * one for one in batch]
-
-    assert in_halves(list(range(9)), do) == [2 * one for one in range(9)]
-    assert asked == [9, 4, 2, 2, 5, 2, 3]
-
-    def never(batch: Sequence[int]) -> list[int]:
-        raise torch.OutOfMemoryError
-
-    with pytest.raises(torch.OutOfMemoryError):
-        in_halves([1, 2], never)
 
 
 def test_methods_are_told_one_after_the_other(data: Path, tmp_path: Path, reader: EchoReader) -> None:

@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 
 from compressor.errors import ModelLoadFailed
 from compressor.training.instructions import prompt_for
-from compressor.training.teacher import LocalTeacher, ServiceOptions, ServiceTeacher
+from compressor.training.teacher import LocalTeacher, Reply, ServiceOptions, ServiceTeacher
 from tests.compressor.training.conftest import questions, town_text, write_rows
 
 ROOT = Path(__file__).parents[3]
@@ -144,6 +145,22 @@ def test_a_local_model_answers_in_order_in_batches(tmp_path: Path, tiny_base: Pa
     alone = [teacher.replies([prompt])[0] for prompt in prompts]
     assert [reply.prompt_tokens for reply in together] == [reply.prompt_tokens for reply in alone]
     assert all(0 <= reply.completion_tokens <= 4 and not reply.trouble for reply in together)
+    _lack_memory(teacher, most=1, too_long=max(sum(len(part["content"]) for part in one) for one in prompts))
+    again = teacher.replies(prompts)
+    assert [reply.trouble for reply in again] == ["", "", "OutOfMemoryError"]  # the longest, asked next time
+    assert [reply.prompt_tokens for reply in again[:2]] == [reply.prompt_tokens for reply in alone[:2]]
+
+
+def _lack_memory(teacher: LocalTeacher, most: int, too_long: int) -> None:
+    """Lets the teacher's device hold so many prompts at once, and none of that length."""
+    answer = teacher._batch_replies
+
+    def limited(framed: list[str]) -> list[Reply]:
+        if len(framed) > most or any(len(prompt) >= too_long for prompt in framed):
+            raise torch.OutOfMemoryError("no memory")
+        return answer(framed)
+
+    teacher._batch_replies = limited  # type: ignore[method-assign]
 
 
 def test_rewards_by_the_command(service: Service, tmp_path: Path) -> None:
