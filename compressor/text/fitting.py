@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Scales:
 
     def __init__(self, prepared: Sequence[Prepared], counter: TokenCounter) -> None:
         self._prepared = prepared
-        self._offsets = np.cumsum([0, *(len(one.words) for one in prepared)]).tolist()
+        self._offsets = list(accumulate((len(one.words) for one in in_turns(prepared)), initial=0))
         self._counter = counter
         self._costs = joined([one.costs for one in prepared])
         self._masks: list[NDArray[np.bool_] | None] = [None] * len(prepared)
@@ -115,8 +116,9 @@ def order_items(columns: Columns, order: NDArray[np.int64]) -> Items:
     position = np.empty(len(first), np.int64)
     position[np.argsort(first, kind="stable")] = np.arange(len(first))
     item = position[inverse]
-    costs = np.bincount(item, columns.costs[order]).astype(np.float32)
-    least = np.bincount(item, columns.own_costs[order]).astype(np.float32)
+    # bincount casts other numbers under Python's lock.
+    costs = np.bincount(item, columns.costs[order].astype(np.float64)).astype(np.float32)
+    least = np.bincount(item, columns.own_costs[order].astype(np.float64)).astype(np.float32)
     return Items(costs, least, order, item)
 
 

@@ -25,6 +25,7 @@ from compressor.text.rendering import (
     without_spans,
 )
 from compressor.text.structures import treat
+from compressor.text.tallies import totals
 from compressor.text.tokens import TokenCounter
 from compressor.text.units import Units, question_spans, split_units
 from compressor.text.words import Words, split_words
@@ -271,7 +272,7 @@ def _charge_heads(
     """Lets the best word of a line pay for the words that come along with it; only estimates depend on it."""
     if not sticky.any():
         return
-    heads = np.bincount(line, costs * sticky)
+    heads = totals(line, costs * sticky)
     candidates = np.flatnonzero(free)
     if not len(candidates):
         costs[sticky] = 0

@@ -20,6 +20,7 @@ from compressor.text.markup import code_spans, json_spans, table_spans
 from compressor.text.negations import STRIP, is_negation, negation_candidates, unspaced_negations
 from compressor.text.tallies import running_count
 from compressor.text.words import Words, cover, tag_places, words_at
+from compressor.turns import in_turns
 
 # Code of a reason in `Protection.codes`; the first reason that fits is the one that is told.
 REASONS = (
@@ -75,6 +76,7 @@ _IDENTIFIER = re.compile(
     r"|^[A-Za-z0-9]+(?:-[A-Za-z0-9]+){2,}$|^[A-Za-z][\w.]*:\d+"  # kebab-case-name, host:80
 )
 _LONGEST_UNIT = 16  # characters
+_AT_ONCE = 1 << 12  # words
 _STRIP_NAME = STRIP.replace("_", "")
 # Signs by ASCII code (127 stands for everything beyond), and which neighbours make a name of a word.
 _LOWER_SIGN, _UPPER_SIGN, _DIGIT_SIGN, _SPECIAL_SIGN, _SIGNS = 1, 2, 3, 4, 5
@@ -142,7 +144,10 @@ def mark_spans(
     reason: str,
 ) -> None:
     """Gives every word that overlaps one of the character spans this reason."""
-    flat = spans if isinstance(spans, np.ndarray) else np.asarray(list(spans), np.int64).reshape(-1, 2)
+    if isinstance(spans, np.ndarray):
+        flat = spans
+    else:  # one by one: making an array of a long list shuts all other threads out
+        flat = np.fromiter((place for span in spans for place in span), np.int64).reshape(-1, 2)
     if not len(flat):
         return
     first = np.searchsorted(words.ends, flat[:, 0], "right")
@@ -164,29 +169,40 @@ def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
     code = CODE["numbers"]
     codes[numeric] = code
     behind = np.flatnonzero(numeric[:-1] & ~numeric[1:]) + 1
-    units = [word.strip(STRIP).lower() in _AFTER_NUMBER for word in _beginnings(words, behind)]
-    codes[behind[np.asarray(units, bool)]] = code
+    codes[_those(words, behind, lambda word: word.strip(STRIP).lower() in _AFTER_NUMBER, _LONGEST_UNIT)] = (
+        code
+    )
     ahead = np.flatnonzero(numeric[1:] & ~numeric[:-1])
-    currencies = [word.lower() in _BEFORE_NUMBER for word in _beginnings(words, ahead)]
-    codes[ahead[np.asarray(currencies, bool)]] = code
+    codes[_those(words, ahead, lambda word: word.lower() in _BEFORE_NUMBER, _LONGEST_UNIT)] = code
 
 
-def _beginnings(words: Words, at: NDArray[np.int64]) -> Iterator[str]:
-    """The first characters of these words."""
+def _those(
+    words: Words, at: NDArray[np.int64], fits: Callable[[str], bool], longest: int | None = None
+) -> NDArray[np.int64]:
+    """Those of the words `at` that fit, as far as their first `longest` characters tell."""
+    fitting = np.fromiter((fits(word) for word in _strings(words, at, longest)), bool, len(at))
+    those: NDArray[np.int64] = at[fitting]
+    return those
+
+
+def _strings(words: Words, at: NDArray[np.int64], longest: int | None = None) -> Iterator[str]:
+    """Each of the words `at`, or its first characters; others have their turn between some and the next."""
     text = words.text
-    starts = words.starts[at]
-    ends = np.minimum(words.ends[at], starts + _LONGEST_UNIT)
-    return (text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
+    for begin in in_turns(range(0, len(at), _AT_ONCE)):
+        some = at[begin : begin + _AT_ONCE]
+        starts, ends = words.starts[some], words.ends[some]
+        if longest is not None:
+            ends = np.minimum(ends, starts + longest)
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            yield text[start:end]
 
 
 def _protect_names(words: Words, codes: NDArray[np.uint8], protect: frozenset[str]) -> None:
-    text = words.text
     urls, identifiers = "urls" in protect, "identifiers" in protect
     known: dict[str, int] = {}
     at = _name_candidates(words)
-    found = []
-    for start, end in zip(words.starts[at].tolist(), words.ends[at].tolist(), strict=True):
-        word = text[start:end]
+    values = np.zeros(len(at), np.uint8)
+    for index, word in enumerate(_strings(words, at)):
         code = known.get(word)
         if code is None:
             bare = word[:4096].strip(_STRIP_NAME)
@@ -196,8 +212,8 @@ def _protect_names(words: Words, codes: NDArray[np.uint8], protect: frozenset[st
             elif identifiers and _IDENTIFIER.search(word[:4096] if word[:1] in "./" else bare or word[:4096]):
                 code = CODE["identifiers"]
             known[word] = code
-        found.append(code)
-    values = np.asarray(found, np.uint8)
+        if code:
+            values[index] = code
     codes[at[values > 0]] = values[values > 0]
 
 
@@ -217,10 +233,7 @@ def _name_candidates(words: Words) -> NDArray[np.int64]:
 
 def _protect_negations(words: Words, codes: NDArray[np.uint8]) -> None:
     code = CODE["negations"]
-    text = words.text
-    at = negation_candidates(words)
-    bounds = zip(words.starts[at].tolist(), words.ends[at].tolist(), strict=True)
-    found = at[np.asarray([is_negation(text[start:end]) for start, end in bounds], bool)]
+    found = _those(words, negation_candidates(words), is_negation)
     codes[found] = code
     going_on = found[(found + 1 < len(words)) & ~_STOPS[np.minimum(words.codes[words.ends[found] - 1], 127)]]
     codes[going_on + 1] = code

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.selection import Columns
-from compressor.text.tallies import running_count
+from compressor.text.tallies import running_count, totals
 from compressor.turns import give_way
 
 # In logits of the encoder's score. Chosen on development questions by answers kept, then read by a model
@@ -65,7 +65,7 @@ def worth_in_runs(columns: Columns) -> NDArray[np.float32]:
 def _sentence_lead(columns: Columns, worth: NDArray[np.float64]) -> NDArray[np.float64]:
     """By how much the mean of each word's sentence is above the mean sentence of its text, shape [words]."""
     weights = columns.costs + 0.5  # words inside a longer token cost nothing, yet count
-    means = np.bincount(columns.sentence, weights * worth) / np.bincount(columns.sentence, weights)
+    means = totals(columns.sentence, weights * worth) / totals(columns.sentence, weights)
     first = np.flatnonzero(np.diff(columns.sentence, prepend=-1))
     text = columns.passage[first]
     sentences = np.maximum(np.bincount(text), 1)

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.text.tallies import totals
+
 LevelName = Literal["document", "paragraph", "sentence"]
 
 # Chosen on development questions (benchmarks/results/quality-rule.md). With a question whole sentences beat
@@ -154,7 +156,7 @@ def _choose_units(
     """Rank of each unit (0 is best), and whether it is among the best that hold `limit` tokens."""
     count = int(unit.max()) + 1
     value = _unit_values(columns, unit, count)
-    cost = np.bincount(unit[candidate], columns.costs[candidate], count)
+    cost = totals(unit[candidate], columns.costs[candidate], count)
     order = np.argsort(-value, kind="stable")
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
@@ -167,11 +169,11 @@ def _choose_units(
 def _unit_values(columns: Columns, unit: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """How good each unit is: its words' mean score, and its relevance when there is a question."""
     weights = columns.costs + 0.5  # words inside a longer token cost nothing, yet count
-    total = np.maximum(np.bincount(unit, weights, count), 1e-9)
-    value: NDArray[np.float64] = np.bincount(unit, weights * columns.scores, count) / total
+    total = np.maximum(totals(unit, weights, count), 1e-9)
+    value: NDArray[np.float64] = totals(unit, weights * columns.scores, count) / total
     if columns.relevance is None:
         return value
-    relevance = np.bincount(unit, weights * columns.relevance, count) / total
+    relevance = totals(unit, weights * columns.relevance, count) / total
     return _standardised(relevance) + KEEP_WEIGHT * _standardised(value)
 
 

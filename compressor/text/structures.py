@@ -28,6 +28,7 @@ from compressor.text.line_text import (
     trouble_lines,
 )
 from compressor.text.protection import CODE, mark_spans
+from compressor.text.tallies import totals
 from compressor.text.units import Units
 from compressor.text.words import Words, cover, tag_places
 
@@ -235,8 +236,7 @@ def _folded(words: Words, units: Units, treatment: Treatment) -> Treatment:
 def _by_lines(units: Units, plain: Treatment) -> Treatment:
     """Lines instead of sentences, each as one, worth the mean of its words."""
     line = units.line
-    counts = np.bincount(line)
-    means = np.bincount(line, plain.scores) / counts
+    means = totals(line, plain.scores) / totals(line, np.ones(len(line)))
     return replace(plain, sentence=line, group=line.copy(), scores=means[line].astype(np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Running counts that leave Python's lock to others while they are made."""
+"""Counts and sums that leave Python's lock to others while they are made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.turns import give_way, let_go
+from compressor.turns import give_way, in_turns, let_go
 
 _AT_ONCE = 500  # arrays, and
 _STEP = 1 << 16  # numbers in one step
@@ -19,7 +19,8 @@ def joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     """
     parts = arrays
     while len(parts) > _AT_ONCE:
-        parts = [np.concatenate(parts[at : at + _AT_ONCE]) for at in range(0, len(parts), _AT_ONCE)]
+        steps = range(0, len(parts), _AT_ONCE)
+        parts = [np.concatenate(parts[at : at + _AT_ONCE]) for at in in_turns(steps)]
     whole = np.concatenate(parts)
     let_go(arrays)
     return whole
@@ -40,3 +41,27 @@ def running_count(marks: NDArray[Any], dtype: type[np.number[Any]] = np.int64) -
         np.cumsum(some, dtype=dtype, out=counts[at : at + _STEP])
         give_way()
     return counts
+
+
+def totals(
+    units: NDArray[np.integer[Any]], weights: NDArray[np.floating[Any]], count: int | None = None
+) -> NDArray[np.float64]:
+    """What the weights of each unit add up to, shape [count]; the units are in rising order.
+
+    As `np.bincount(units, weights, count)`, which casts and checks all numbers under the lock.
+    """
+    if not len(units):
+        return np.zeros(count or 0)
+    sums = np.zeros(int(units[-1]) + 1 if count is None else count)
+    at = 0
+    while at < len(units):
+        end = min(at + _STEP, len(units))
+        if end < len(units):  # a unit is not divided: its sum would be rounded otherwise
+            begins = int(np.searchsorted(units, units[end], "left"))
+            end = begins if begins > at else int(np.searchsorted(units, units[end], "right"))
+        first = int(units[at])
+        some = np.bincount(units[at:end] - first, weights[at:end])
+        sums[first : first + len(some)] = some
+        at = end
+        give_way()
+    return sums

@@ -19,6 +19,7 @@ from compressor.text.names import Names, articles
 from compressor.text.tallies import running_count
 from compressor.text.units import Units
 from compressor.text.words import Words
+from compressor.turns import in_turns
 
 REPEATED = 0.5  # in logits, times log(1 + mentions before)
 OPENING = 1.0  # in logits, for the first sentence of a document
@@ -27,6 +28,7 @@ TOGETHER = 0.5  # of the way to its best word that each word of a name goes
 FEWEST_DOCUMENTS = 3  # fewer: the first sentence is the beginning of the text, no more
 _FOLDED_CODES = 0x3000  # case is told apart below; the scripts above have none, but for full-width letters
 _LONGEST = 64  # letters of a word that are compared
+_AT_ONCE = 1 << 14  # words
 _UNSPACED = np.zeros(max(Char) + 1, bool)  # by class of character
 _UNSPACED[[Char.HAN, Char.KATAKANA, Char.SEA, Char.LEAD, Char.HAN_NUMBER, Char.HAN_UNIT]] = True
 _SPELLED = np.ones(max(Char) + 1, bool)
@@ -83,28 +85,10 @@ def mentions_before(words: Words, particles: NDArray[np.int8]) -> NDArray[np.int
 
     Words of scripts without spaces are mostly single characters, which mean little by themselves: 0.
     """
-    spelled = _SPELLED[words.classes]
-    for length in range(1, int(particles.max(initial=0)) + 1):
-        spelled[words.ends[particles >= length] - length] = False
-    letter = np.flatnonzero(spelled)
-    begun = np.zeros(len(spelled), bool)
-    begun[words.starts] = True
-    owner = running_count(begun)[letter] - 1
-    # Letters before the word: a place in the word is a letter's own number less that.
-    before = running_count(spelled)[words.starts] - spelled[words.starts]
-    position = np.minimum(np.arange(len(letter), dtype=np.int32) - before[owner], _LONGEST - 1)
-    folded, salt = _fold_table()
-    codes = words.codes[letter]
-    low = codes < _FOLDED_CODES
-    codes = np.where(low, folded[np.where(low, codes, 0)], codes).astype(np.uint64)
     keys = np.zeros(len(words), np.uint64)
-    firsts = np.flatnonzero(np.diff(owner, prepend=-1))
-    if len(firsts):
-        with np.errstate(over="ignore"):
-            keys[owner[firsts]] = np.add.reduceat((codes + np.uint64(1)) * salt[position], firsts)
     compared = np.zeros(len(words), bool)
-    compared[owner] = True
-    compared &= ~_UNSPACED[words.classes[np.minimum(words.starts, len(words.classes) - 1)]]
+    for at in in_turns(range(0, len(words), _AT_ONCE)):
+        _spell(words, particles, slice(at, at + _AT_ONCE), keys, compared)
     index = np.flatnonzero(compared)
     order = index[np.argsort(keys[index], kind="stable")]
     count = np.arange(len(order))
@@ -113,6 +97,40 @@ def mentions_before(words: Words, particles: NDArray[np.int8]) -> NDArray[np.int
     mentions = np.zeros(len(words), np.int64)
     mentions[order] = count - np.maximum.accumulate(np.where(begins, count, 0))
     return mentions
+
+
+def _spell(
+    words: Words,
+    particles: NDArray[np.int8],
+    some: slice,
+    keys: NDArray[np.uint64],
+    compared: NDArray[np.bool_],
+) -> None:
+    """Gives some words a number each, by how they are spelled, and marks those that are compared."""
+    starts, ends = words.starts[some], words.ends[some]
+    begin, end = int(starts[0]), int(ends[-1])
+    starts, ends = starts - begin, ends - begin
+    classes = words.classes[begin:end]
+    spelled = _SPELLED[classes]
+    for length in range(1, int(particles[some].max(initial=0)) + 1):
+        spelled[ends[particles[some] >= length] - length] = False
+    letter = np.flatnonzero(spelled)
+    begun = np.zeros(len(spelled), bool)
+    begun[starts] = True
+    owner = running_count(begun)[letter] - 1
+    # Letters before the word: a place in the word is a letter's own number less that.
+    before = running_count(spelled)[starts] - spelled[starts]
+    position = np.minimum(np.arange(len(letter), dtype=np.int32) - before[owner], _LONGEST - 1)
+    folded, salt = _fold_table()
+    codes = words.codes[begin:end][letter]
+    low = codes < _FOLDED_CODES
+    codes = np.where(low, folded[np.where(low, codes, 0)], codes).astype(np.uint64)
+    firsts = np.flatnonzero(np.diff(owner, prepend=-1))
+    if len(firsts):
+        with np.errstate(over="ignore"):
+            keys[some][owner[firsts]] = np.add.reduceat((codes + np.uint64(1)) * salt[position], firsts)
+    compared[some][owner] = True
+    compared[some] &= ~_UNSPACED[classes[starts]]
 
 
 def _in_first_sentence(units: Units) -> NDArray[np.bool_]:

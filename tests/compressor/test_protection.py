@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from compressor.errors import InvalidOption
 from compressor.shapes import DEFAULT_PROTECT, PROTECTABLE
-from compressor.text.protection import REASONS, protect_words
+from compressor.text import protection
+from compressor.text.protection import CODE, REASONS, protect_words
 from compressor.text.words import split_words
+from compressor.turns import giving_way
 
 
 def protected(text: str, *kinds: str, force: tuple[str, ...] = ()) -> list[str]:
@@ -113,6 +115,22 @@ def test_force_tokens_hold_words_or_only_their_punctuation() -> None:
     protection = protect_words(words, frozenset(), (".", "Anna Lee"))
     assert [REASONS[code] for code in protection.codes] == ["", "", "", "", "forced", "forced"]
     assert words.text[protection.tails[1] : words.ends[1]] == "."
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_words_are_looked_at_some_at_a_time_while_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    text = "Never pay 5 EUR or USD 7, not to a@b.org, nor via read_file() or https://x.org/no. It is no. " * 9
+    text += "\n```\nnot 1\n``` nicht-staatlich"
+    words = split_words(text)
+    expected = protect_words(words, PROTECTABLE, ("EUR",)).codes
+    assert set(expected.tolist()) >= {0} | {CODE[kind] for kind in ("negations", "numbers", "urls", "code")}
+    turns: list[None] = []
+    monkeypatch.setattr(protection, "_AT_ONCE", at_once)
+    with giving_way(lambda: turns.append(None)):
+        assert np.array_equal(protect_words(words, PROTECTABLE, ("EUR",)).codes, expected)
+    assert len(turns) > 50 / at_once
 
 
 def test_an_unknown_kind_is_named() -> None:

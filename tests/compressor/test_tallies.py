@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from compressor.text import rendering
+from compressor.text import rendering, tallies
 from compressor.text.characters import codepoints
-from compressor.text.tallies import joined, running_count
+from compressor.text.tallies import joined, running_count, totals
 from compressor.text.words import split_words
 
 
@@ -29,6 +31,21 @@ def test_long_counts_are_those_of_one_step(size: int) -> None:
     assert np.array_equal(running_count(costs, np.float64), np.cumsum(costs, dtype=np.float64))
     edges = np.resize(np.array([1, 0, -1, 0, 0], np.int8), size)
     assert np.array_equal(running_count(edges, np.int8), np.cumsum(edges, dtype=np.int8))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@given(sizes=st.lists(st.integers(0, 9), max_size=30), step=st.integers(1, 40), more=st.integers(0, 3))
+def test_totals_are_those_of_one_step(
+    dtype: type[np.signedinteger], sizes: list[int], step: int, more: int
+) -> None:
+    units = np.repeat(np.arange(len(sizes), dtype=dtype), sizes)  # some have nothing
+    weights = np.random.default_rng(len(units)).random(len(units)).astype(np.float32)
+    least = int(units[-1]) + 1 if len(units) else 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tallies, "_STEP", step)
+        assert np.array_equal(totals(units, weights), np.bincount(units, weights))
+        count = least + more
+        assert np.array_equal(totals(units, weights, count), np.bincount(units, weights, count))
 
 
 @pytest.mark.parametrize("step", [1, 3, 7])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compressor.text import worth
 from compressor.text.choice import Passage, shorten_passages
 from compressor.text.korean import particle_letters
 from compressor.text.names import find_names
@@ -40,6 +41,17 @@ def test_mentions_are_counted_without_case_and_signs(parts: list[str]) -> None:
         expected.append(seen[bare] if bare else 0)
         seen[bare] += 1
     assert mentions_before(words, particle_letters(words)).tolist() == expected
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+@given(parts=st.lists(st.sampled_from(["Ruf", "ruf.", "会議の", "(", "회의를", "—", "e\u0301s", "a" * 80])))
+def test_mentions_are_the_same_some_words_at_a_time(at_once: int, parts: list[str]) -> None:
+    words = split_words(" ".join(parts))
+    particles = particle_letters(words)
+    expected = mentions_before(words, particles)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worth, "_AT_ONCE", at_once)
+        assert np.array_equal(mentions_before(words, particles), expected)
 
 
 def test_a_repeated_word_is_worth_less_each_time() -> None:
