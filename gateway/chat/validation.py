@@ -10,6 +10,7 @@ import orjson
 from compressor.text.searching import begin_of, is_blank
 from gateway.chat.conversation import LEFT_OUT, Path
 from gateway.chat.rebuild import string_at
+from gateway.releasing import keep
 from gateway.shapes import ParsedRequest
 
 
@@ -109,6 +110,7 @@ def _difference(old: Any, new: Any, path: Path, changes: Mapping[Path, str]) -> 
     for changed, text in changes.items():
         if len(changed) > len(path) and changed[: len(path)] == path:
             below.setdefault(changed[len(path)], {})[changed] = text
+    keep(below)
     steps: Any = old if isinstance(old, dict) else range(len(old))
     for step in steps:
         difference = _difference(old[step], new[step], (*path, step), below.get(step, {}))

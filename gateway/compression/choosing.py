@@ -13,7 +13,7 @@ from compressor.text.choice import Passage, shorten_passages
 from compressor.text.json_thinning import thin_json
 from compressor.text.searching import is_blank
 from compressor.text.tokens import TokenCounter
-from compressor.turns import give_way
+from compressor.turns import give_way, let_go
 from gateway.chat.conversation import Message, Path
 from gateway.chat.validation import part_of_json, same_json
 from gateway.compression.prefixes import Form
@@ -196,6 +196,8 @@ def make_form(
         fits = part_of_json if aged and slot.role == "tool" else same_json
         if not is_blank(text) and fits(slot.text, text):
             cuts.append((position, len(slot.text), compact(bounds)))
+            if len(bounds) > _PORTION:
+                let_go(bounds)
             after -= saved
     if before - after < _LEAST_SAVED * free:
         return Form(before, before, free)

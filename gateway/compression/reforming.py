@@ -129,7 +129,7 @@ class Reformer:
         """The forms of old and new messages with nothing more shortened, old results, and the decision."""
         history, conversation = past.history, past.conversation
         passed = [*history.small, *history.unseen]
-        old = {**history.forms, **_whole_forms(conversation, passed, earlier)}
+        old = _joined(history.forms, _whole_forms(conversation, passed, earlier))
         fresh = _whole_forms(conversation, history.new, new)
         ageing = find_old_results(job.policy, conversation, old)
         return old, fresh, ageing, self._decide(job, past, old, new, ageing)
@@ -293,6 +293,7 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     chosen = choose(measured, words, target, job.policy, job.counter, ageing.messages)
     keep(list(chosen.values()), judged)
     parts = measured.by_message()
+    keep(parts)
     forms = {}
     for index in indices:
         old = index in ageing.messages
@@ -326,11 +327,13 @@ def _joined(*forms: Mapping[int, Form]) -> dict[int, Form]:
     """The forms of all messages; the later ones count."""
     joined: dict[int, Form] = {}
     for some in forms:
-        joined |= some
+        for index, form in some.items():  # one by one: |= is one step
+            joined[index] = form
         keep(some)
     return joined
 
 
 def _whole_forms(conversation: Conversation, indices: Sequence[int], measured: Measured) -> dict[int, Form]:
     parts = measured.by_message()
+    keep(parts)
     return {i: make_form(conversation.messages[i], parts.get(i, []), {}) for i in indices}

@@ -285,7 +285,8 @@ def _scored(keys: Sequence[str], known: dict[str, Scores | None], fresh: Mapping
     """All scores together. `fresh` has those that were missing."""
     keep(fresh)
     state: CacheState = "miss" if len(fresh) == len(known) else "partial"
-    known |= {key: result.values for key, result in fresh.items()}
+    for key, result in fresh.items():  # one by one: |= is one step
+        known[key] = result.values
     timings = [result.timings for result in fresh.values()]
     scores = [known[key] for key in keys]
     keep(known, scores)

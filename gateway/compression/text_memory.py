@@ -14,8 +14,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import islice
 
 from compressor.text.searching import grown
+from compressor.turns import give_way
 
 _Name = tuple[bytes, int, str]  # team, length, sample
 Bounds = Sequence[int]  # start, end, start, end, ... of the slices that stay
@@ -28,6 +30,7 @@ _SHORTENED = 4  # forms kept of one text: those of teams or policies that use it
 _PIECE = 256 * 1024  # characters encoded, or
 _SLICES = 20_000  # edges of slices put together, in one step: no longer one shuts all other threads out
 _FEW = 16  # edges
+_AT_ONCE = 20_000  # likewise
 _ENTRY_BYTES = 1000  # of an entry besides its texts
 
 
@@ -162,7 +165,11 @@ def compact(edges: Iterable[int]) -> Bounds:
 
     Equal bounds are equal then. Raises OverflowError for what is no place in a text.
     """
-    packed = array("I", edges)
+    packed = array("I")
+    ahead = iter(edges)
+    while some := array("I", islice(ahead, _AT_ONCE)):  # in one step others would wait for all of them
+        packed += some
+        give_way()
     return packed if len(packed) > _FEW else tuple(packed)
 
 

@@ -112,9 +112,12 @@ def test_long_texts_are_hashed_in_pieces(text: str) -> None:
         assert digest_of(text) == hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-@given(st.lists(st.integers(0, 2**32 - 1), max_size=60))
-def test_bounds_are_kept_small_and_stay_equal(edges: list[int]) -> None:
-    bounds = compact(edges)
+@pytest.mark.parametrize("at_once", [1, 7, 20_000])
+@given(edges=st.lists(st.integers(0, 2**32 - 1), max_size=60))
+def test_bounds_are_kept_small_and_stay_equal(at_once: int, edges: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_memory, "_AT_ONCE", at_once)
+        bounds = compact(edges)
     assert list(bounds) == edges
     assert bounds == compact(tuple(edges))
     assert size_of(compact(range(1000))) < 5000 < size_of(tuple(range(1000)))
