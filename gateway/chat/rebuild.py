@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from compressor.turns import let_go
 from gateway.chat.conversation import Path
 from gateway.chat.large_json import load_json
 from gateway.releasing import keep_json
@@ -38,6 +39,7 @@ def rebuild(request: ParsedRequest, changes: Mapping[Path, str]) -> tuple[bytes,
     for exact in (False, True):
         pieces = _splice(request, changes, exact=exact)
         if pieces is not None and (done := _checked(request, pieces, wanted)):
+            let_go(pieces)
             return done
     try:
         written = orjson.dumps(wanted)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compressor.turns import giving_way
 from gateway.chat import rebuild as rebuilding
 from gateway.chat.conversation import Path
 from gateway.chat.rebuild import rebuild_body, replaced, string_at
@@ -134,6 +135,16 @@ def test_long_texts_and_lists_are_written_and_compared_in_pieces(
 
 
 SOME = st.text(st.sampled_from('ab"\\\n<&\u00e9\u2028\U0001f600'), max_size=12)
+
+
+def test_the_pieces_of_a_long_body_are_let_go_of_while_others_have_their_turn() -> None:
+    messages = [{"role": "user", "content": f"{number} and so on"} for number in range(500)]
+    request = request_of(json.dumps({"model": "m", "messages": messages}).encode())
+    turns: list[None] = []
+    with giving_way(lambda: turns.append(None)):
+        body = rebuild_body(request, {("messages", number, "content"): f"{number}" for number in range(500)})
+    assert [message["content"] for message in orjson.loads(body)["messages"]] == list(map(str, range(500)))
+    assert len(turns) >= 1000 / 50
 
 
 def as_go(value: Any) -> bytes:
