@@ -51,7 +51,8 @@ _CODE_HEAD = re.compile(
 )
 # What tools put in front of a file's lines: "12:code", "    12\tcode", "12→code", "12| code".
 _NUMBERED = re.compile(r"[ \t]{0,8}(\d{1,6})(?::|\t|→|\||  )(?=(.*))")
-_YAML_KEY = re.compile(r"[ ]*(?:- )?[\w.\-/\"'$]+:(?:[ \t]|$)")
+# What ends with a comma or opens something is JSON, which is told by itself and may stand in prose.
+_YAML_KEY = re.compile(r"[ ]*(?:- )?[\w.\-/\"'$]+:(?:[ \t](?!.*[,{\[]\s*$)|$)")
 _MARKDOWN = re.compile(
     r"^(?:#{1,6} \S|```|~~~|[-*+] \S|\d{1,3}\. \S|> |\|.*\|[ \t]*$|={3,}$|-{3,}$)"
     r"|\[[^\[\]\n]+\]\((?:\w+:/|mailto:|[./#]|[\w\-]+[./])[^()\s]*\)|\*\*\S",

@@ -150,3 +150,15 @@ def test_linear_time_on_hostile_text(unit: str) -> None:
     began = time.process_time()
     detect_kind(unit * (1_000_000 // len(unit)))
     assert time.process_time() - began < 4
+
+
+def test_long_json_between_paragraphs_does_not_make_them_code() -> None:
+    found = {f"key_{number}_url": f"https://example.org/x/{number}" for number in range(60)}
+    document = json.dumps({"action": "created", "repository": found}, indent=2)
+    paragraph = "This is what the server said this morning when we asked it for the item.\n" * 6
+    assert detect_kind(f"{paragraph}\n```json\n{document}\n```\n{paragraph}") == "prose"
+    assert detect_kind(paragraph + document + "\n" + paragraph) == "prose"
+    keys = "\n".join(f"  key_{number}: value {number}" for number in range(30))
+    assert detect_kind("settings:\n" + keys) == "code"
+    commented = "\n".join(f'  "editor.key{n}": {{\n    "a{n}": {n}, // note\n  }},' for n in range(30))
+    assert detect_kind("// settings\n{\n" + commented + "\n}\n") == "code"
