@@ -9,10 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import tracemalloc
+from collections import OrderedDict
 from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.config import Config, Secret
 from gateway.errors import BudgetExceeded
@@ -35,6 +38,30 @@ async def test_the_cache_stays_within_its_bytes() -> None:
         assert cache.bytes_used <= 10 * (100 + 1 + ENTRY_OVERHEAD)
     assert await cache.get_many(["a"]) == [bytes(100)]
     assert cache.evictions == 29 - 10  # `a` was set twice
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40)), max_size=200), st.integers(1, 12))
+def test_the_longest_unused_goes_first_wherever_it_is_kept(steps: list[tuple[bool, int]], room: int) -> None:
+    keys = [f"{number:03}" for number in range(41)]
+    cache = MemoryCache(max_bytes=room * (3 + 1 + ENTRY_OVERHEAD))
+    expected: OrderedDict[str, bytes] = OrderedDict()
+
+    async def use() -> None:
+        for stores, number in steps:
+            key = keys[number]
+            if stores:
+                await cache.set_many({key: b"1"}, 60)
+                expected.pop(key, None)
+                expected[key] = b"1"
+                if len(expected) > room:
+                    expected.popitem(last=False)
+            else:
+                assert await cache.get_many([key]) == [expected.get(key)]
+                if key in expected:
+                    expected.move_to_end(key)
+        assert await cache.get_many(keys) == [expected.get(key) for key in keys]
+
+    asyncio.run(use())
 
 
 async def test_what_is_larger_than_the_cache_is_not_kept() -> None:
