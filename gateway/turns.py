@@ -7,9 +7,9 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from compressor.lanes import Lanes
 from compressor.turns import giving_way, short_turns
 from gateway.releasing import HUGE, LARGE, size_of_request
 
@@ -43,24 +43,8 @@ class _Turns:
         self._since = time.perf_counter()
 
 
-class _Lanes:
-    """A thread for each size of requests, each first come, first served: Python runs one of them at a time,
-    and the more there are, the longer the event loop waits.
-    """
-
-    def __init__(self) -> None:
-        self._small = ThreadPoolExecutor(1, thread_name_prefix="terse-work")
-        self._large = ThreadPoolExecutor(1, thread_name_prefix="terse-large")
-        self._huge = ThreadPoolExecutor(1, thread_name_prefix="terse-huge")
-
-    def of(self, size: int) -> ThreadPoolExecutor:
-        """The thread for work on a request of so many bytes; it is started when there is work for it."""
-        if size < LARGE:
-            return self._small
-        return self._large if size < HUGE else self._huge
-
-
-_lanes = _Lanes()
+# A thread for each size of requests, in bytes: the more there are, the longer the event loop waits.
+_lanes = Lanes("terse-work", {"terse-large": LARGE - 1, "terse-huge": HUGE - 1})
 
 
 async def on_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
