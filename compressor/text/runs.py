@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from compressor.text.selection import Columns
 from compressor.text.tallies import running_count, totals
+from compressor.text.worth import logits_of
 from compressor.turns import give_way
 
 # In logits of the encoder's score. Chosen on development questions by answers kept, then read by a model
@@ -42,9 +43,8 @@ def worth_in_runs(columns: Columns) -> NDArray[np.float32]:
 
     In running text that is their scores made to hold together, elsewhere the scores themselves, as logits.
     """
-    scores = columns.scores.astype(np.float64)
-    share = (np.clip(scores, 0, 255) + 0.5) / 256
-    worth = np.where(scores < 0, _LOWEST, np.log(share / (1 - share)))
+    scores = columns.scores
+    worth = np.where(scores < 0, _LOWEST, logits_of(np.clip(scores, 0, 255)))
     prose = columns.prose
     if prose.any():
         worth += SENTENCE_SHARE * np.where(prose, _sentence_lead(columns, worth), 0.0)

@@ -58,10 +58,16 @@ def weigh_words(shift: NDArray[np.float64], names: Names, scores: NDArray[np.uin
     return worth
 
 
+def logits_of(scores: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:
+    """The logits of scores from 0 to 255, each taken for the middle of its step."""
+    share = (scores.astype(np.float64) + 0.5) / 256
+    logits: NDArray[np.float64] = np.log(share / (1 - share))
+    return logits
+
+
 @lru_cache(maxsize=1)
 def _logits() -> NDArray[np.float64]:
-    share = (np.arange(256) + 0.5) / 256
-    return np.asarray(np.log(share / (1 - share)), np.float64)
+    return logits_of(np.arange(256))
 
 
 def shift_of_words(words: Words, units: Units, particles: NDArray[np.int8]) -> NDArray[np.float64]:
