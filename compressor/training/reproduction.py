@@ -77,6 +77,7 @@ class Reproduction:
         self.recipe, self.inputs, self.console = recipe, inputs, console
         self.out = inputs.out
         self._read: tuple[Choice, Material] | None = None
+        self._taken: dict[str, Path] = {}  # of each stage, as later steps ask for it again
 
     def run(self, until: str = STEPS[-1]) -> Exported | None:
         """All steps up to and with `until`; what was exported, if that was the last.
@@ -292,12 +293,16 @@ class Reproduction:
         return self.out / "labelled" / f"{number:02}-{source.file}.jsonl"
 
     def _best(self, stage: Stage, teacher: Path | None, name: str) -> Path:
+        if name in self._taken:
+            return self._taken[name]
         trained = [self._trained(stage, seed, teacher, f"{name}-{seed}") for seed in stage.seeds]
         if len(trained) > 1:
             trained.append(self._averaged(trained, self.out / f"{name}-mean"))
-        best = max(trained, key=lambda path: float(notes_of(path)["best"]))
-        figures = ", ".join(f"{path.name} {float(notes_of(path)['best']):.4f}" for path in trained)
+        held_back = {path: float(notes_of(path)["best"]) for path in trained}
+        best = max(trained, key=held_back.__getitem__)
+        figures = ", ".join(f"{path.name} {figure:.4f}" for path, figure in held_back.items())
         self.console.print(f"held-back figures: {figures}; taken: {best.name}")
+        self._taken[name] = best
         return best
 
     def _averaged(self, trained: list[Path], to: Path) -> Path:
