@@ -67,10 +67,7 @@ def _find_links(words: Words, capital: NDArray[np.bool_], together: NDArray[np.b
     between[1:-1] = capital[:-2] & capital[2:] & together[:-1] & together[1:]
     between &= words.ends - words.starts <= _LONGEST_LINK
     at = np.flatnonzero(between)
-    places = zip(words.starts[at].tolist(), words.ends[at].tolist(), strict=True)
-    known = np.asarray([words.text[start:end].lower() in _LINKS for start, end in places], bool)
-    links: NDArray[np.int64] = at[known]
-    return links
+    return words.those_that(lambda word: word.lower() in _LINKS, at)
 
 
 def articles(words: Words) -> NDArray[np.bool_]:

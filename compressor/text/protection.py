@@ -7,7 +7,7 @@ it survives by construction.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ from compressor.text.markup import code_spans, json_spans, table_spans
 from compressor.text.negations import STRIP, is_negation, negation_candidates, unspaced_negations
 from compressor.text.tallies import running_count
 from compressor.text.words import Words, cover, tag_places, words_at
-from compressor.turns import in_turns
 
 # Code of a reason in `Protection.codes`; the first reason that fits is the one that is told.
 REASONS = (
@@ -76,7 +75,6 @@ _IDENTIFIER = re.compile(
     r"|^[A-Za-z0-9]+(?:-[A-Za-z0-9]+){2,}$|^[A-Za-z][\w.]*:\d+"  # kebab-case-name, host:80
 )
 _LONGEST_UNIT = 16  # characters
-_AT_ONCE = 1 << 12  # words
 _STRIP_NAME = STRIP.replace("_", "")
 # Signs by ASCII code (127 stands for everything beyond), and which neighbours make a name of a word.
 _LOWER_SIGN, _UPPER_SIGN, _DIGIT_SIGN, _SPECIAL_SIGN, _SIGNS = 1, 2, 3, 4, 5
@@ -169,32 +167,11 @@ def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
     code = CODE["numbers"]
     codes[numeric] = code
     behind = np.flatnonzero(numeric[:-1] & ~numeric[1:]) + 1
-    codes[_those(words, behind, lambda word: word.strip(STRIP).lower() in _AFTER_NUMBER, _LONGEST_UNIT)] = (
-        code
-    )
+    codes[
+        words.those_that(lambda word: word.strip(STRIP).lower() in _AFTER_NUMBER, behind, _LONGEST_UNIT)
+    ] = code
     ahead = np.flatnonzero(numeric[1:] & ~numeric[:-1])
-    codes[_those(words, ahead, lambda word: word.lower() in _BEFORE_NUMBER, _LONGEST_UNIT)] = code
-
-
-def _those(
-    words: Words, at: NDArray[np.int64], fits: Callable[[str], bool], longest: int | None = None
-) -> NDArray[np.int64]:
-    """Those of the words `at` that fit, as far as their first `longest` characters tell."""
-    fitting = np.fromiter((fits(word) for word in _strings(words, at, longest)), bool, len(at))
-    those: NDArray[np.int64] = at[fitting]
-    return those
-
-
-def _strings(words: Words, at: NDArray[np.int64], longest: int | None = None) -> Iterator[str]:
-    """Each of the words `at`, or its first characters; others have their turn between some and the next."""
-    text = words.text
-    for begin in in_turns(range(0, len(at), _AT_ONCE)):
-        some = at[begin : begin + _AT_ONCE]
-        starts, ends = words.starts[some], words.ends[some]
-        if longest is not None:
-            ends = np.minimum(ends, starts + longest)
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            yield text[start:end]
+    codes[words.those_that(lambda word: word.lower() in _BEFORE_NUMBER, ahead, _LONGEST_UNIT)] = code
 
 
 def _protect_names(words: Words, codes: NDArray[np.uint8], protect: frozenset[str]) -> None:
@@ -202,7 +179,7 @@ def _protect_names(words: Words, codes: NDArray[np.uint8], protect: frozenset[st
     known: dict[str, int] = {}
     at = _name_candidates(words)
     values = np.zeros(len(at), np.uint8)
-    for index, word in enumerate(_strings(words, at)):
+    for index, word in enumerate(words.strings_at(at)):
         code = known.get(word)
         if code is None:
             bare = word[:4096].strip(_STRIP_NAME)
@@ -233,7 +210,7 @@ def _name_candidates(words: Words) -> NDArray[np.int64]:
 
 def _protect_negations(words: Words, codes: NDArray[np.uint8]) -> None:
     code = CODE["negations"]
-    found = _those(words, negation_candidates(words), is_negation)
+    found = words.those_that(is_negation, negation_candidates(words))
     codes[found] = code
     going_on = found[(found + 1 < len(words)) & ~_STOPS[np.minimum(words.codes[words.ends[found] - 1], 127)]]
     codes[going_on + 1] = code

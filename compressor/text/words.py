@@ -16,6 +16,7 @@ The split is a pure function of the text: scores that were cached for a text fit
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 from compressor.text.characters import SYLLABLE_CLOSERS, Char, char_table, codepoints
 from compressor.text.searching import stands_in
 from compressor.text.tallies import running_count
+from compressor.turns import in_turns
 
+_AT_ONCE = 1 << 12  # words read in one step
 _CLASSES = 32  # row length of the cut table; a power of two above the number of classes
 _CJK_LETTER = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 # The scheme is found by looking back from "://"; CJK belongs to a URL only right after a separator, since
@@ -59,6 +62,27 @@ class Words:
         """Each word as a string."""
         text = self.text
         return [text[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
+
+    def strings_at(self, at: NDArray[np.int64], longest: int | None = None) -> Iterator[str]:
+        """Each of the words `at`, or its first characters; others have their turn between some and the
+        next.
+        """
+        text = self.text
+        for begin in in_turns(range(0, len(at), _AT_ONCE)):
+            some = at[begin : begin + _AT_ONCE]
+            starts, ends = self.starts[some], self.ends[some]
+            if longest is not None:
+                ends = np.minimum(ends, starts + longest)
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+                yield text[start:end]
+
+    def those_that(
+        self, fit: Callable[[str], bool], at: NDArray[np.int64], longest: int | None = None
+    ) -> NDArray[np.int64]:
+        """Those of the words `at` that fit, as far as their first `longest` characters tell."""
+        fitting = np.fromiter((fit(word) for word in self.strings_at(at, longest)), bool, len(at))
+        those: NDArray[np.int64] = at[fitting]
+        return those
 
 
 def split_words(text: str) -> Words:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from compressor.errors import InvalidOption
 from compressor.shapes import DEFAULT_PROTECT, PROTECTABLE
-from compressor.text import protection
 from compressor.text.protection import CODE, REASONS, protect_words
 from compressor.text.words import split_words
 from compressor.turns import giving_way
@@ -127,7 +126,7 @@ def test_words_are_looked_at_some_at_a_time_while_others_have_their_turn(
     expected = protect_words(words, PROTECTABLE, ("EUR",)).codes
     assert set(expected.tolist()) >= {0} | {CODE[kind] for kind in ("negations", "numbers", "urls", "code")}
     turns: list[None] = []
-    monkeypatch.setattr(protection, "_AT_ONCE", at_once)
+    monkeypatch.setattr("compressor.text.words._AT_ONCE", at_once)
     with giving_way(lambda: turns.append(None)):
         assert np.array_equal(protect_words(words, PROTECTABLE, ("EUR",)).codes, expected)
     assert len(turns) > 50 / at_once
