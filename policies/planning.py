@@ -24,6 +24,7 @@ _MINUTES_A_DAY = 24 * 60
 # New messages with a smaller share of the trigger than this stay whole: little to save, and short texts
 # suffer most.
 _LEAST_NEW = 1 / 8
+_LEAST_SHARE = 0.0001  # a share is told in steps of this, and what is kept is never told as nothing
 _ALIASES = {"developer": "system", "function": "tool"}  # older and newer names of the same role
 
 
@@ -42,7 +43,7 @@ class _Sum:
 
     def keep_tokens(self, target: int, sentence: str) -> None:
         self.target = target
-        self.keep = round(target / self.size, 4) if self.size else 1.0
+        self.keep = max(_LEAST_SHARE, round(target / self.size, 4)) if self.size else 1.0
         self.steps.append(sentence)
 
 

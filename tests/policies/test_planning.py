@@ -37,6 +37,11 @@ def test_keep_share() -> None:
     assert made.compressible == 10_001
 
 
+def test_a_token_of_many_is_not_told_as_none() -> None:
+    made = plan(Policy("p", keep=1.0, max_input_tokens=1), 20_001)
+    assert (made.compress, made.target, made.keep) == (True, 1, 0.0001)
+
+
 @pytest.mark.parametrize(
     ("size", "target"), [(1999, 1399), (2000, 1000), (7999, 3999), (8000, 2640), (10**6, 330_000)]
 )
