@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
 # Bytes of a body from which on a request is a large one, and a huge one: it takes some seconds.
 LARGE, HUGE = 512 * 1024, 4 * 1024 * 1024
 _PORTION = 500  # objects: a tenth of a millisecond or two
@@ -112,7 +114,8 @@ def size_of_request() -> int:
 
 
 def keep(*values: Any) -> None:
-    """Holds long sequences and mappings with their elements, and long texts, until the large request is over.
+    """Holds long sequences and mappings with their elements, and long texts and arrays, until the large
+    request is over.
 
     Does nothing outside of one. Elements that are added later are not held.
     """
@@ -120,7 +123,7 @@ def keep(*values: Any) -> None:
     if portions is None:
         return
     for value in values:
-        if isinstance(value, str | bytes):
+        if isinstance(value, str | bytes | np.ndarray):
             portions += [[value]] if _is_large(value) else []
         elif len(value) > _PORTION:
             parts = (list(value), list(value.values())) if isinstance(value, Mapping) else (value,)
@@ -145,6 +148,8 @@ def keep_json(value: Any) -> None:
 
 
 def _is_large(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(value.nbytes >= _LARGE_TEXT)
     return isinstance(value, str | bytes) and len(value) >= _LARGE_TEXT
 
 

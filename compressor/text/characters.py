@@ -127,7 +127,8 @@ def char_table() -> NDArray[np.uint8]:
 def lower_table() -> NDArray[np.bool_]:
     """Which code points `str.islower` says are lower case, shape [0x110000]."""
     table = np.zeros(0x110000, bool)
-    table[:0x20000] = [chr(code).islower() for code in range(0x20000)]  # no script with cases lies above
+    for code in range(0x20000):  # no script with cases lies above
+        table[code] = chr(code).islower()
     return table
 
 

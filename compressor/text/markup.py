@@ -49,7 +49,7 @@ def fence_spans(text: str) -> list[Place]:
 def code_spans(text: str) -> list[Place]:
     """Fenced blocks, indented blocks that look like code, and inline code."""
     spans = _indented_code(text)
-    if "`" in text or stands_in(text, "~~~"):
+    if stands_in(text, "`") or stands_in(text, "~~~"):
         spans += [*fence_spans(text), *(code.span() for code in _INLINE_CODE.finditer(text))]
     return spans
 
@@ -70,7 +70,7 @@ def _indented_code(text: str) -> list[Place]:
 def json_spans(text: str) -> list[Place]:
     """JSON objects and arrays that stand in the text and parse, outermost ones only."""
     spans: list[Place] = []
-    if "{" not in text and "[" not in text:
+    if not (stands_in(text, "{") or stands_in(text, "[")):
         return spans
     work = _JSON_WORK * len(text) + 10_000
     at = 0
@@ -100,7 +100,7 @@ def table_spans(text: str, codes: NDArray[np.uint32]) -> NDArray[np.int64]:
 
     `codes` are the text's characters, [characters].
     """
-    if "|" not in text:
+    if not stands_in(text, "|"):
         return np.zeros((0, 2), np.int64)
     rows = np.asarray([row.span() for row in _TABLE_ROW.finditer(text)], np.int64).reshape(-1, 2)
     # The first row of a table is its header.

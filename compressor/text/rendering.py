@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import Char
-from compressor.text.searching import grown
+from compressor.text.pieces import join_pieces
 from compressor.text.tallies import running_count
 from compressor.text.words import Words
 from compressor.turns import in_turns
@@ -269,4 +269,4 @@ def render(words: Words, slices: NDArray[np.int64]) -> str:
     kept = running_count(edges[:-1], np.int8).view(bool)
     steps = range(0, len(kept), _STEP)
     parts = [words.codes[at : at + _STEP][kept[at : at + _STEP]] for at in in_turns(steps)]
-    return grown([part.tobytes().decode("utf-32-le", "surrogatepass") for part in in_turns(parts)])
+    return join_pieces([part.tobytes().decode("utf-32-le", "surrogatepass") for part in in_turns(parts)])

@@ -28,6 +28,7 @@ from compressor.text.line_text import (
     trouble_lines,
 )
 from compressor.text.protection import CODE, mark_spans
+from compressor.text.searching import stands_in
 from compressor.text.tallies import totals
 from compressor.text.units import Units
 from compressor.text.words import Words, cover, tag_places
@@ -110,7 +111,7 @@ def nothing_wrong(original: str, shortened: str) -> str:
 def _treat_prose(words: Words, units: Units, plain: Treatment) -> Treatment:
     spans = list(match_heads(_BULLET, words, units.heads))
     spans += match_heads(_DOCUMENT, words, units.heads, "DPS文")
-    speakers = list(match_heads(_SPEAKER, words, units.heads)) if ":" in words.text else []
+    speakers = list(match_heads(_SPEAKER, words, units.heads)) if stands_in(words.text, ":") else []
     if len(speakers) >= _FEWEST_SPEAKERS:
         spans += speakers
     marks = np.zeros(len(words), np.uint8)
@@ -191,7 +192,7 @@ def _treat_html(words: Words, units: Units, plain: Treatment) -> Treatment:
 
 def _treat_table(words: Words, units: Units, plain: Treatment) -> Treatment:
     """Markdown tables keep their rows and lose words inside cells; other tables have no such words."""
-    if "|" not in words.text:
+    if not stands_in(words.text, "|"):
         plain.codes[plain.codes == 0] = CODE["tables"]
     return plain
 

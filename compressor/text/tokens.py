@@ -23,13 +23,13 @@ from tiktoken.model import encoding_name_for_model
 
 from compressor.errors import CompressorError, InvalidOption
 from compressor.text.characters import Char, char_classes
-from compressor.text.tallies import running_count
-from compressor.turns import in_turns
+from compressor.turns import give_way, in_turns
 
 DEFAULT_ENCODING = "o200k_base"
 # Runs without a single break longer than this are encoded piecewise: a tokenizer's regex and merge loop are
 # meant for words (10 MB of one letter takes 2 s this way, and would not end otherwise).
 PIECE = 20_000
+_STEP = 128 * 1024  # characters that are looked at in one step
 # Above this much text, encoding on several threads wins over one call each (1 ms to start them).
 BATCH_CHARACTERS = 200_000
 _FILES = {  # name -> the file's name in tiktoken's cache, which is the SHA-1 of its address
@@ -108,13 +108,21 @@ class TiktokenCounter:
         return counts
 
     def token_starts(self, text: str) -> NDArray[np.int64]:
-        lengths = self._token_bytes[np.concatenate(self._ids(_pieces(text)))]
+        pieces = _pieces(text)
+        starts, begin = [], 0
+        for piece, ids in zip(pieces, in_turns(self._ids(pieces)), strict=True):
+            starts.append(self._starts_in(piece, ids) + begin)
+            begin += len(piece)
+        return np.concatenate(starts)
+
+    def _starts_in(self, piece: str, ids: NDArray[np.uint32]) -> NDArray[np.int64]:
+        lengths = self._token_bytes[ids]
         starts = np.zeros(len(lengths), np.int64)
-        starts[1:] = running_count(lengths[:-1])
-        if text.isascii():
+        np.cumsum(lengths[:-1], out=starts[1:])
+        if piece.isascii():
             return starts
-        encoded = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-        character = running_count((encoded & 0xC0) != 0x80) - 1
+        encoded = np.frombuffer(piece.encode("utf-8", "surrogatepass"), np.uint8)
+        character = np.cumsum((encoded & 0xC0) != 0x80) - 1
         return character[np.minimum(starts, len(encoded) - 1)]
 
     def _ids(self, pieces: Sequence[str]) -> list[NDArray[np.uint32]]:
@@ -264,12 +272,11 @@ def _pieces(text: str) -> list[str]:
     """
     if len(text) <= PIECE:
         return [text]
-    classes = char_classes(text)
-    space = classes == Char.SPACE
     # Only before the first space of a run, and only a plain one: line breaks stick to the sign before them.
-    candidates = np.flatnonzero(space[1:] & ~space[:-1]) + 1
+    candidates = _blanks_begin(text)
     cuts: list[int] = [0]
     while len(text) - cuts[-1] > PIECE:
+        give_way()
         low, high = cuts[-1] + PIECE // 2, cuts[-1] + PIECE
         index = int(np.searchsorted(candidates, high, "right")) - 1
         while index >= 0 and candidates[index] > low and text[candidates[index]] != " ":
@@ -279,6 +286,17 @@ def _pieces(text: str) -> list[str]:
         else:
             cuts.append(_break_near(text, low, high))
     return [text[start:end] for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+
+
+def _blanks_begin(text: str) -> NDArray[np.int64]:
+    """Where runs of blanks begin, but for one at the text's own begin."""
+    found, after_blank = [], True
+    for start in in_turns(range(0, len(text), _STEP)):
+        blank = char_classes(text[start : start + _STEP]) == Char.SPACE
+        begins = blank & ~np.concatenate(([after_blank], blank[:-1]))
+        found.append(np.flatnonzero(begins) + start)
+        after_blank = bool(blank[-1])
+    return np.concatenate(found)
 
 
 def _break_near(text: str, low: int, high: int) -> int:

@@ -135,7 +135,7 @@ def _line_breaks(words: Words) -> NDArray[np.int32]:
 
 def _document_begins(words: Words, heads: LineHeads) -> NDArray[np.bool_]:
     begins = np.zeros(len(words), bool)
-    if "\f" in words.text:  # which may stand in a line without words
+    if stands_in(words.text, "\f"):  # which may stand in a line without words
         places = [found.start() for found in _DOCUMENT.finditer(words.text)]
     else:
         places = [start for start, _ in match_heads(_DOCUMENT, words, heads, _DOCUMENT_SIGNS)]

@@ -223,7 +223,7 @@ def cover(spans: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
 
 def _cut_at_json_breaks(text: str, cut: NDArray[np.bool_]) -> None:
     """Lines of a string inside JSON are told apart by `\\n` escapes, not by line breaks."""
-    if "\\" not in text or not looks_like_json(text):
+    if not stands_in(text, "\\") or not looks_like_json(text):
         return
     for escape in _JSON_BREAK.finditer(text):
         at = escape.start()

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from compressor.text.searching import grown
+from compressor.text.pieces import join_pieces
 from gateway.releasing import LARGE
 
 LARGE_BYTES = LARGE
@@ -118,7 +118,7 @@ def _read_text(body: bytes, start: int, end: int) -> str:
         cut = last if cut < 0 else cut
         pieces.append(orjson.loads(b'"' + body[position:cut] + b'"'))
         position = cut
-    return grown(pieces)
+    return join_pieces(pieces)
 
 
 def _long_lists(body: bytes) -> Iterator[_List]:

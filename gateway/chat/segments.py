@@ -7,7 +7,7 @@ from typing import cast
 
 from compressor.text.kinds import detect_kind
 from compressor.text.line_text import goes_by_lines
-from compressor.text.searching import part_of
+from compressor.text.pieces import part_of
 from gateway.chat.conversation import Conversation, Message, Slot, read_conversation
 from gateway.chat.instructions import Kept, closing, merge, opening, tagged_passages
 from gateway.shapes import ParsedRequest, Segment, SegmentKind

@@ -75,7 +75,7 @@ class Measured:
 
 def choose(
     measured: Measured,
-    words: Mapping[str, Judged],
+    judged: Sequence[Judged],
     target: int,
     policy: Policy,
     counter: TokenCounter,
@@ -83,29 +83,29 @@ def choose(
 ) -> dict[tuple[Path, int], Shortened]:
     """The shortened free segments by (path, start); one threshold over all that have no `keep` of their own.
 
-    `words` has the scores of each free segment's text; `target` is in tokens over all free segments but those
+    `judged` has one for each free segment; `target` is in tokens over all free segments but those
     of old results, messages `aged`, which have their own share.
     """
     free = measured.free()
     keep(free)
     total = sum(tokens for segment, tokens in free if not is_old(segment, aged))
     chosen: dict[tuple[Path, int], Shortened] = {}
-    groups: dict[float | None, list[tuple[Segment, int]]] = {}
-    for segment, tokens in free:
+    groups: dict[float | None, list[tuple[Segment, int, Judged]]] = {}
+    for (segment, tokens), one in zip(free, judged, strict=True):
         if is_old(segment, aged):
-            older = _once_more(segment, tokens, words[segment.text], policy, counter)
+            older = _once_more(segment, tokens, one, policy, counter)
             chosen |= {(segment.path, segment.start): older} if older is not None else {}
             continue
         share = rule_for(policy, segment.role, segment.tool).keep
-        groups.setdefault(share, []).append((segment, tokens))
+        groups.setdefault(share, []).append((segment, tokens, one))
     for share, members in groups.items():
-        size = sum(tokens for _, tokens in members)
+        size = sum(tokens for _, tokens, _ in members)
         wanted = round(size * target / max(1, total)) if share is None else round(size * share)
         if wanted >= size:
             continue
-        passages = [passage_of(segment, words[segment.text], policy) for segment, _ in members]
+        passages = [passage_of(segment, one, policy) for segment, _, one in members]
         keep(passages, members)
-        for (segment, _), shortened in zip(members, _shorten(passages, wanted, counter), strict=True):
+        for (segment, _, _), shortened in zip(members, _shorten(passages, wanted, counter), strict=True):
             chosen[segment.path, segment.start] = shortened
     return chosen
 

@@ -15,6 +15,7 @@ from compressor.errors import (
     InvalidText,
     Overloaded,
 )
+from compressor.shapes import Spans
 from gateway.chat.conversation import Conversation
 from gateway.chat.segments import live_turn, question_of, split_message
 from gateway.compression.ageing import Ageing, find_old_results
@@ -188,8 +189,9 @@ class Reformer:
                     self._count_one(job) if index == live or conversation.messages[index].alone else None,
                 )
             ]
-            counts = job.counts.count_now([segment.text for segment in segments], job.counter)
-            keep(segments, counts)
+            texts = [segment.text for segment in segments]
+            counts = job.counts.count_now(texts, job.counter)
+            keep(segments, counts, *texts)
             return Measured(tuple(segments), tuple(counts))
 
         size = INLINE_CHARACTERS
@@ -285,13 +287,13 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     ageing: Ageing,
 ) -> tuple[dict[int, Form], list[str]]:
     """The chosen forms, and why some texts stayed whole although they should not have."""
-    texts = [segment.text for segment, _ in measured.free()]
-    relevance = scored.relevance or [None] * len(texts)
+    relevance = scored.relevance or [None] * len(scored.scores)
     question = _question(conversation, job)
     judged = [Judged(*both, question) for both in zip(scored.scores, relevance, strict=True)]
-    words = {text: one for text, one in zip(texts, judged, strict=True)}  # dict() would be one step
-    chosen = choose(measured, words, target, job.policy, job.counter, ageing.messages)
+    chosen = choose(measured, judged, target, job.policy, job.counter, ageing.messages)
     keep(list(chosen.values()), judged)
+    for shortened in chosen.values():
+        keep(shortened.text, *([shortened.kept.places] if isinstance(shortened.kept, Spans) else []))
     parts = measured.by_message()
     keep(parts)
     forms = {}

@@ -16,7 +16,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from itertools import islice
 
-from compressor.text.searching import grown
+from compressor.text.pieces import join_pieces
+from compressor.text.searching import are_same
 from compressor.turns import give_way
 
 _Name = tuple[bytes, int, str]  # team, length, sample
@@ -137,7 +138,7 @@ class TextMemory:
     def _find(self, name: _Name, text: str) -> Remembered | None:
         with self._shelf.lock:
             known = self._shelf.known.get(name)
-            if known is None or known.text != text:
+            if known is None or not are_same(known.text, text):
                 return None
             self._shelf.known.move_to_end(name)
             return known
@@ -201,4 +202,4 @@ def slices_of(text: str, bounds: Sequence[int]) -> str:
         last = some[-1]
         pairs = zip(some[::2], some[1::2], strict=True)
         parts.append("".join([text[start:end] for start, end in pairs]))
-    return parts[0] if len(parts) == 1 else grown(parts)
+    return parts[0] if len(parts) == 1 else join_pieces(parts)

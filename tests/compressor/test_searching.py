@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.text import searching
-from compressor.text.searching import begin_of, end_of, is_blank, stands_in
+from compressor.text.searching import (
+    are_same,
+    begin_of,
+    end_of,
+    find_all,
+    find_by_lines,
+    is_blank,
+    lines_of,
+    stands_in,
+)
 
 LETTERS = st.text(st.sampled_from("ab <\n\t\u3000é\x1c"), max_size=40)
 
@@ -17,6 +28,28 @@ def test_long_texts_are_looked_into_as_short_ones_are(step: int, text: str, word
         patch.setattr(searching, "_STEP", step)
         assert stands_in(text, word) is (word in text)
         assert stands_in(text.encode(), word.encode()) is (word in text)
+        assert are_same(text, "".join(list(text)))
+        assert are_same(text, word) is (text == word)
         assert is_blank(text) is (not text.strip())
         assert text[begin_of(text) :] == text.lstrip()
         assert text[: end_of(text)] == text.rstrip()
+
+
+LINES = st.text(st.sampled_from("|xy \n\r#=-<>ab\x0b\u2028"), max_size=60)
+WITHIN_LINES = re.compile(r"^[ \t]*\|[^\n]*\|[ \t]*$|x+$|^y", re.MULTILINE)
+ACROSS_LINES = re.compile(r"^[ \t]*(?:#{1,6}[ \t][^\n]*|[^\n]+\n(?:={3,}|-{3,})[ \t]*$)", re.MULTILINE)
+TAGS = re.compile(r"<(?:/?[a-z][^<>]{0,20})>|#+")
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@given(text=LINES)
+def test_patterns_find_the_same_piece_by_piece(step: int, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searching, "_SCAN", step)
+        for found, pattern in (
+            (find_all(TAGS, text, "<#"), TAGS),
+            (find_by_lines(WITHIN_LINES, text), WITHIN_LINES),
+            (find_by_lines(ACROSS_LINES, text, "\n\n"), ACROSS_LINES),
+        ):
+            assert [one.span() for one in found] == [one.span() for one in pattern.finditer(text)]
+        assert list(lines_of(text)) == text.splitlines()

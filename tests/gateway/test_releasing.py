@@ -7,6 +7,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from gateway import releasing
@@ -130,3 +131,14 @@ def test_requests_of_other_threads_are_others() -> None:
     with large_request(), ThreadPoolExecutor(1) as threads:
         threads.submit(keep, [1] * 1000).result()
         assert releasing._portions.get() == []
+
+
+def test_long_arrays_are_kept_and_short_ones_are_not() -> None:
+    portions: list[list[object]] = []
+    token = releasing._portions.set(portions)
+    try:
+        long, short = np.zeros(2 * 1024 * 1024, np.uint8), np.zeros(1000, np.uint8)
+        keep(long, short)
+    finally:
+        releasing._portions.reset(token)
+    assert [[one is long for one in portion] for portion in portions] == [[True]]
