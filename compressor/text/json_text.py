@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
+from compressor.text.json_reading import LONG
 from compressor.text.kinds import detect_kind
+from compressor.text.pieces import part_of
+from compressor.text.searching import find_all
 
 # Shorter strings are names, labels and states, which programs compare; longer ones are read.
 LONG_STRING = 80
 FEWEST_WORDS = 12
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_LAYOUT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)|[\[\]{}]|[ \t\r\n]+', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+_LAYOUT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|$)|[\[\]{}]|[ \t\r\n]+', re.DOTALL)
+_SIGN = re.compile(r"[\[\]{},:]|\s+|[^\s\[\]{},:]+")  # outside of strings
 _KEY_FOLLOWS = re.compile(r"\s*:")
 _NOT_PROSE = frozenset({"code", "json", "diff", "base64", "html", "table", "stack-trace"})
 
@@ -23,7 +28,7 @@ def leaf_interiors(text: str) -> Iterator[tuple[int, int]]:
 
     Values that are themselves code, JSON or tables are left out, as are keys.
     """
-    for string in _STRING.finditer(text):
+    for string in find_all(_STRING, text, '"'):
         start, end = string.start() + 1, string.end() - 1
         if end - start < LONG_STRING or _KEY_FOLLOWS.match(text, string.end()):
             continue
@@ -54,8 +59,13 @@ def loose_spaces(text: str) -> Iterator[tuple[int, int]]:
             yield found.span()
 
 
-def check_json(original: str, shortened: str) -> str:
-    """What tells the shortened document's structure from the original's; "" when it is the same."""
+def check_json(original: str, shortened: str, shortest: int = LONG_STRING) -> str:
+    """What tells the shortened document's structure from the original's; "" when it is the same.
+
+    Strings of at least `shortest` characters may change, if they are values.
+    """
+    if len(original) > LONG:
+        return _check_long(original, shortened, shortest)
     try:
         before = _documents(original)
     except (ValueError, RecursionError):  # a fragment: all but the insides of strings must be the same
@@ -68,9 +78,64 @@ def check_json(original: str, shortened: str) -> str:
     if len(before) != len(after):
         return "JSON documents would be lost"
     for one, other in zip(before, after, strict=True):
-        if difference := _difference(one, other):
+        if difference := _difference(one, other, shortest):
             return difference
     return ""
+
+
+def _check_long(original: str, shortened: str, shortest: int) -> str:
+    """The same by comparing string with string and what stands between them, without reading the documents:
+    what differs from JSON in nothing but the insides of strings is JSON.
+    """
+    strings = zip_longest(_strings(original), _strings(shortened), fillvalue=("", ""))
+    changed = False  # whether the string before has, which may be a key
+    for number, ((between, string), (between_new, string_new)) in enumerate(strings):
+        if between != between_new:
+            ends = (number > 0, bool(string))
+            signs = zip_longest(_signs(between, *ends), _signs(between_new, *ends))
+            if any(one != other for one, other in signs):
+                return "the JSON would change its structure"
+        if changed and _KEY_FOLLOWS.match(between):
+            return "JSON keys would change"
+        changed = string != string_new
+        if changed:
+            if not string or not string_new:
+                return "the JSON would change its structure"
+            try:
+                if len(json.loads(string)) < shortest:
+                    return "a short JSON string would change"
+                json.loads(string_new)
+            except ValueError:
+                return "JSON would not parse any more"
+    return ""
+
+
+def _strings(text: str) -> Iterator[tuple[str, str]]:
+    """Each string, behind what stands before it; at last what stands behind all of them, and ""."""
+    end = 0
+    for found in find_all(_STRING, text, '"'):
+        yield part_of(text, end, found.start()), found.group()
+        end = found.end()
+    yield part_of(text, end, len(text)), ""
+
+
+def _signs(between: str, behind: bool, before: bool) -> Iterator[str]:
+    """What stands between two strings without its layout, of which only line feeds between documents count.
+
+    `behind` and `before` say whether strings stand around it.
+    """
+    broken = False
+    for found in _SIGN.finditer(between):
+        sign = found.group()
+        if sign.isspace():
+            broken = "\n" in sign
+            continue
+        if behind and broken and sign not in ",:]}":
+            yield "\n"
+        yield sign
+        behind, broken = sign not in ",:[{", False
+    if behind and broken and before:
+        yield "\n"
 
 
 def _outside(text: str) -> str:
@@ -93,7 +158,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
     return _Pairs(pairs)
 
 
-def _difference(before: Any, after: Any) -> str:
+def _difference(before: Any, after: Any, shortest: int) -> str:
     stack = [(before, after)]
     while stack:
         one, other = stack.pop()
@@ -108,7 +173,7 @@ def _difference(before: Any, after: Any) -> str:
                 return "JSON arrays would change their length"
             stack += list(zip(one, other, strict=True))
         elif isinstance(one, str):
-            if one != other and len(one) < LONG_STRING:
+            if one != other and len(one) < shortest:
                 return "a short JSON string would change"
         elif one != other and one == one:
             return "a JSON number would change"

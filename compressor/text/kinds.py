@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import pairwise
 
+from compressor.text.json_reading import is_document
+from compressor.text.searching import lines_of
 from compressor.text.words import TAG, looks_like_json
 
 KINDS = ("prose", "code", "json", "log", "diff", "table", "html", "markdown", "base64", "stack-trace")
@@ -111,15 +112,15 @@ def _at_least(share: float, pattern: re.Pattern[str], lines: list[str]) -> bool:
 
 def _is_json(text: str) -> bool:
     """One document, or one a line."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        lines = [line for line in text.splitlines() if line.strip()]
-        try:
-            return len(lines) > 1 and all(isinstance(json.loads(line), (dict, list)) for line in lines)
-        except (ValueError, RecursionError):
-            return False
-    return True
+    if is_document(text):
+        return True
+    lines = 0
+    for line in lines_of(text):
+        if line.strip():
+            lines += 1
+            if line.lstrip()[:1] not in ("{", "[") or not is_document(line):
+                return False
+    return lines > 1
 
 
 def _is_json_fragment(sample: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.text.json_reading import JsonReader, NotJson
 from compressor.text.kinds import CODE_LINE
-from compressor.text.searching import stands_in
+from compressor.text.searching import find_all, stands_in
 from compressor.text.words import cover
 
 Place = tuple[int, int]
@@ -23,7 +23,6 @@ _BEFORE_JSON = frozenset(" \t\r\n:=(>,")
 # Characters that failed attempts to read JSON may look at, per character of the text: keeps a text of "[ [ ["
 # linear. Reached by nothing but such texts.
 _JSON_WORK = 4
-_DECODER = json.JSONDecoder()
 
 
 def fence_spans(text: str) -> list[Place]:
@@ -73,16 +72,17 @@ def json_spans(text: str) -> list[Place]:
     if not (stands_in(text, "{") or stands_in(text, "[")):
         return spans
     work = _JSON_WORK * len(text) + 10_000
+    reader = JsonReader(text)
     at = 0
-    while (opening := _JSON_OPENING.search(text, at)) is not None and work > 0:
+    while (opening := next(find_all(_JSON_OPENING, text, "{[", at), None)) is not None and work > 0:
         start = opening.start()
         if start and text[start - 1] not in _BEFORE_JSON:
             at = start + 1
             continue
         try:
-            _, at = _DECODER.raw_decode(text, start)
-        except json.JSONDecodeError as error:
-            work -= max(1, error.pos - start)
+            at = reader.end_of_value(start)
+        except NotJson as error:
+            work -= max(1, error.place - start)
             at = start + 1
         except RecursionError:
             work -= 2_000  # the decoder's depth

@@ -21,7 +21,10 @@ from gateway.releasing import LARGE
 
 LARGE_BYTES = LARGE
 _PIECE_BYTES = 128 * 1024  # of objects and lists: half a millisecond
-_TEXT_BYTES = 512 * 1024  # of one text
+_TEXT_BYTES = 256 * 1024  # of one text
+# Where a text can be cut: no escape began in the six bytes before, and no letter of several bytes goes on
+# here; or an escape begins that is not the second half of a pair.
+_CUT = re.compile(rb"(?<=[^\\]{6})[^\x80-\xbf]|(?<!\\)\\u[0-9a-cA-C]")
 _SIGNS = re.compile(rb'["\[\]{}]')
 _QUOTE, _BACKSLASH = 0x22, 0x5C
 _OPENING, _LISTS = b"[{", b"[]"
@@ -111,11 +114,11 @@ def _without_long_texts(body: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def _read_text(body: bytes, start: int, end: int) -> str:
-    """The text between the quotes, cut at blanks: these are in no escape and no letter of several bytes."""
+    """The text between the quotes, cut where neither an escape nor a letter of several bytes can go on."""
     pieces, position, last = [], start + 1, end - 1
     while position < last:
-        cut = body.find(b" ", position + _TEXT_BYTES, last)
-        cut = last if cut < 0 else cut
+        found = _CUT.search(body, position + _TEXT_BYTES, last)
+        cut = last if found is None else found.start()
         pieces.append(orjson.loads(b'"' + body[position:cut] + b'"'))
         position = cut
     return join_pieces(pieces)

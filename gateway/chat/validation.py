@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from compressor.text.json_reading import LONG, is_document
+from compressor.text.json_text import check_json
 from compressor.text.searching import begin_of, is_blank
 from gateway.chat.conversation import LEFT_OUT, Path
 from gateway.chat.rebuild import string_at
@@ -48,6 +50,9 @@ def find_damage(
 
 def same_json(before: str, after: str) -> bool:
     """Whether a string that held JSON still does, with equal keys, lengths and values but for its strings."""
+    if len(before) > LONG:
+        was_json = _begins_json(before) and is_document(before)
+        return not was_json or not check_json(before, after, shortest=0)
     return _still_json(before, after, _same_shape)
 
 
@@ -59,7 +64,7 @@ def part_of_json(before: str, after: str) -> bool:
 
 
 def _still_json(before: str, after: str, agree: Callable[[Any, Any], bool]) -> bool:
-    if before == after or before[(at := begin_of(before)) : at + 1] not in ("{", "["):
+    if before == after or not _begins_json(before):
         return True
     try:
         old = orjson.loads(before)
@@ -69,6 +74,10 @@ def _still_json(before: str, after: str, agree: Callable[[Any, Any], bool]) -> b
         return agree(old, orjson.loads(after))
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return False
+
+
+def _begins_json(text: str) -> bool:
+    return text[(at := begin_of(text)) : at + 1] in ("{", "[")
 
 
 def _is_part(old: Any, new: Any) -> bool:
