@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 LONG = 64 * 1024  # characters that the decoder takes at once: some 0.2 ms
 # Long containers inside of long ones; those that lie deeper are read in one step, so that a text of nothing
@@ -37,6 +38,35 @@ def is_document(text: str) -> bool:
         return _skip(text, JsonReader(text).end_of_value(start)) == len(text)
     except (ValueError, RecursionError):
         return False
+
+
+def find_strings(text: str) -> Iterator[tuple[int, int]]:
+    """Where strings begin and end, quotes included. One that is never closed is none."""
+    start = text.find('"')
+    while start >= 0 and (last := _closing_quote(text, start + 1)) >= 0:
+        yield start, last + 1
+        start = text.find('"', last + 1)
+
+
+def begin_of_string(text: str, start: int, end: int) -> str:
+    """What the string between these quotes says, of a long one the first 64,000 characters of JSON. Raises
+    ValueError where it is not valid up to there.
+    """
+    if end - start > LONG:
+        return str(json.loads(f'"{text[start : _before_escape(text, start, start + LONG)]}"'))
+    return str(json.loads(text[start - 1 : end + 1]))
+
+
+def _closing_quote(text: str, at: int) -> int:
+    while at < len(text):
+        found = _INSIDE.match(text, at, at + LONG)
+        end = at if found is None else found.end()
+        if end < at + LONG and text[end : end + 1] == '"':
+            return end
+        if end == at:
+            break
+        at = end
+    return -1
 
 
 class JsonReader:
@@ -140,27 +170,23 @@ class JsonReader:
 
     def _end_of_string(self, start: int) -> int:
         """Where a long string ends; it is read in pieces that cut no escape."""
-        text, at = self._text, start + 1
-        while at < len(text):
-            found = _INSIDE.match(text, at, at + LONG)
-            end = at if found is None else found.end()
-            ends = end < at + LONG and text[end : end + 1] == '"'
-            cut = end if ends else _before_escape(text, at, end)
+        text, at, last = self._text, start + 1, _closing_quote(self._text, start + 1)
+        if last < 0:
+            raise NotJson(start)
+        while True:
+            cut = last if last - at <= LONG else _before_escape(text, at, at + LONG)
             try:
                 _DECODER.raw_decode(f'"{text[at:cut]}"')
             except json.JSONDecodeError as error:
                 raise NotJson(at + error.pos) from None
-            if ends:
-                return end + 1
-            if cut == at:
-                break
+            if cut == last:
+                return last + 1
             at = cut
-        raise NotJson(start)
 
 
 def _before_escape(text: str, start: int, end: int) -> int:
     """The end, or where an escape begins that may go on behind it."""
-    at = text.rfind("\\u", max(start, end - 5), end)
+    at = max(text.rfind("\\u", max(start, end - 5), end), end - 1 if text[end - 1] == "\\" else -1)
     first = at
     while first > start and text[first - 1] == "\\":
         first -= 1

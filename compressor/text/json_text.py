@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-from compressor.text.json_reading import LONG
+from compressor.text.json_reading import LONG, begin_of_string, find_strings, is_document
 from compressor.text.kinds import detect_kind
 from compressor.text.pieces import part_of
-from compressor.text.searching import find_all
 
 # Shorter strings are names, labels and states, which programs compare; longer ones are read.
 LONG_STRING = 80
 FEWEST_WORDS = 12
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
-_LAYOUT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|$)|[\[\]{}]|[ \t\r\n]+', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_LAYOUT = re.compile(r'["\[\]{}]|[ \t\r\n]+')
 _SIGN = re.compile(r"[\[\]{},:]|\s+|[^\s\[\]{},:]+")  # outside of strings
 _KEY_FOLLOWS = re.compile(r"\s*:")
 _NOT_PROSE = frozenset({"code", "json", "diff", "base64", "html", "table", "stack-trace"})
@@ -28,12 +27,12 @@ def leaf_interiors(text: str) -> Iterator[tuple[int, int]]:
 
     Values that are themselves code, JSON or tables are left out, as are keys.
     """
-    for string in find_all(_STRING, text, '"'):
-        start, end = string.start() + 1, string.end() - 1
-        if end - start < LONG_STRING or _KEY_FOLLOWS.match(text, string.end()):
+    for first, behind in find_strings(text):
+        start, end = first + 1, behind - 1
+        if end - start < LONG_STRING or _KEY_FOLLOWS.match(text, behind):
             continue
         try:
-            value = json.loads(string.group())
+            value = begin_of_string(text, start, end)
         except ValueError:
             continue
         # Escaped, a title of 20 letters is 120 characters long.
@@ -49,14 +48,17 @@ def loose_spaces(text: str) -> Iterator[tuple[int, int]]:
     Space between documents (JSON lines) is not among it.
     """
     depth = 0
-    for found in _LAYOUT.finditer(text):
-        sign = text[found.start()]
-        if sign in "{[":
-            depth += 1
-        elif sign in "}]":
-            depth -= 1
-        elif sign != '"' and depth > 0:
-            yield found.span()
+    for start, end in _outside_strings(text):
+        for found in _LAYOUT.finditer(text, start, end):
+            sign = text[found.start()]
+            if sign == '"':  # of a string that is cut off
+                return
+            if sign in "{[":
+                depth += 1
+            elif sign in "}]":
+                depth -= 1
+            elif depth > 0:
+                yield found.span()
 
 
 def check_json(original: str, shortened: str, shortest: int = LONG_STRING) -> str:
@@ -102,21 +104,30 @@ def _check_long(original: str, shortened: str, shortest: int) -> str:
             if not string or not string_new:
                 return "the JSON would change its structure"
             try:
-                if len(json.loads(string)) < shortest:
-                    return "a short JSON string would change"
-                json.loads(string_new)
+                short = len(begin_of_string(string, 1, len(string) - 1)) < shortest
             except ValueError:
-                return "JSON would not parse any more"
+                short = False
+            if short or not is_document(string_new):
+                return "a short JSON string would change" if short else "JSON would not parse any more"
     return ""
+
+
+def _outside_strings(text: str) -> Iterator[tuple[int, int]]:
+    """Where what stands before, between and behind the strings begins and ends."""
+    begin = 0
+    for start, end in find_strings(text):
+        yield begin, start
+        begin = end
+    yield begin, len(text)
 
 
 def _strings(text: str) -> Iterator[tuple[str, str]]:
     """Each string, behind what stands before it; at last what stands behind all of them, and ""."""
-    end = 0
-    for found in find_all(_STRING, text, '"'):
-        yield part_of(text, end, found.start()), found.group()
-        end = found.end()
-    yield part_of(text, end, len(text)), ""
+    begin = 0
+    for start, end in find_strings(text):
+        yield part_of(text, begin, start), part_of(text, start, end)
+        begin = end
+    yield part_of(text, begin, len(text)), ""
 
 
 def _signs(between: str, behind: bool, before: bool) -> Iterator[str]:
