@@ -58,3 +58,10 @@ async def on_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     with short_turns():
         return await loop.run_in_executor(_lanes.of(size_of_request()), context.run, work)
+
+
+async def at_work(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The function's result; large work is done on a thread, so that the event loop stays free."""
+    if large:
+        return await on_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)

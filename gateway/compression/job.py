@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
 
 from compressor.text.tokens import TokenCounter
 from gateway.chat.conversation import Conversation
@@ -16,11 +15,7 @@ from gateway.compression.scoring import Scored
 from gateway.compression.text_memory import TextMemory
 from gateway.compression.token_counts import TokenCounts
 from gateway.shapes import ParsedRequest, Price
-from gateway.turns import on_thread
 from policies import Plan, Policy
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # A body below this is read, hashed and rebuilt in a millisecond or two; above it a thread does it.
 _INLINE_BYTES = 128 * 1024
@@ -148,10 +143,3 @@ class Outcome:
     scored: Scored | None = None
     failure: str = ""  # skip reason of a request that failed open
     compacted: bool = False
-
-
-async def at_work(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The function's result; large work is done on a thread, so that the event loop stays free."""
-    if large:
-        return await on_thread(function, *args, **kwargs)
-    return function(*args, **kwargs)

@@ -29,7 +29,7 @@ from gateway.compression.decision import (
     new_still_pays,
     still_pays,
 )
-from gateway.compression.job import MANY_MESSAGES, Job, Outcome, Past, at_work
+from gateway.compression.job import MANY_MESSAGES, Job, Outcome, Past
 from gateway.compression.planner import USD_PER_SECOND, Costs, hit_rate, scoring_price, turns_ahead
 from gateway.compression.prefill import PrefillSpeeds
 from gateway.compression.prefixes import Form
@@ -37,6 +37,7 @@ from gateway.compression.scoring import Scored, ScoreSource
 from gateway.compression.token_counts import INLINE_CHARACTERS
 from gateway.errors import Unavailable
 from gateway.releasing import keep
+from gateway.turns import at_work
 
 # Seconds; the design's rule 7. Two cores score 2,000-3,500 tokens a second.
 _DEADLINE_GPU, _DEADLINE_CPU = 0.4, 5.0

@@ -9,11 +9,12 @@ from typing import Any
 from gateway.chat.conversation import Path
 from gateway.chat.rebuild import rebuild
 from gateway.chat.validation import find_damage
-from gateway.compression.job import Job, Outcome, Past, at_work
+from gateway.compression.job import Job, Outcome, Past
 from gateway.compression.planner import LEAST_CACHED_TOKENS
 from gateway.compression.prefixes import Form, Head, PrefixStore
 from gateway.releasing import keep
 from gateway.shapes import CacheState, Compressed, Status
+from gateway.turns import at_work
 
 # Instructions that providers put in front of a request with tools (346 tokens at Anthropic), and what stands
 # around each call of a tool and each result: ids, names, types.

@@ -19,7 +19,7 @@ from gateway.access.estimates import affordable_input
 from gateway.accounting.token_ratios import TokenRatios
 from gateway.chat.conversation import Conversation, read_conversation
 from gateway.compression.history import History, sort_messages
-from gateway.compression.job import MANY_MESSAGES, Job, Past, Watch, at_work
+from gateway.compression.job import MANY_MESSAGES, Job, Past, Watch
 from gateway.compression.planner import CACHE_SECONDS, LEAST_CACHED_TOKENS, SURELY_CACHED_TOKENS
 from gateway.compression.prefixes import Chain, Known, PrefixStore, Sighting, chain_of
 from gateway.compression.reforming import Reformer
@@ -33,6 +33,7 @@ from gateway.errors import Unavailable
 from gateway.releasing import keep
 from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Status, Usage
 from gateway.stores.base import Cache, Spent
+from gateway.turns import at_work
 from policies import ClientWish, Match, Plan, draw_of, parse_wish, plan_budget
 
 log = logging.getLogger("terse.compression")

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.chat.large_json import load_json
 from gateway.recovery.chat import ChatDialect
 from gateway.recovery.messages import MessagesDialect
 from gateway.recovery.responses import ResponsesDialect
@@ -39,7 +40,7 @@ def offer(request: ParsedRequest, compressed: Compressed, policy: Policy) -> Off
         return None
     raw = request.raw
     try:
-        sent = orjson.loads(compressed.body)
+        sent = load_json(compressed.body)
     except orjson.JSONDecodeError:  # an escaped lone surrogate: passed on, never written anew
         return None
     originals = tuple(dict.fromkeys(_changed(raw.get(dialect.texts), sent.get(dialect.texts))))

@@ -23,8 +23,10 @@ from gateway.recovery.offering import Offer, offer
 from gateway.recovery.recall import recall
 from gateway.recovery.tool import NAME, Round
 from gateway.recovery.vault import Vault
+from gateway.releasing import LARGE
 from gateway.shapes import Usage
 from gateway.stores.base import Hold
+from gateway.turns import at_work
 from gateway.upstream.base import ReplyBody, UpstreamReply
 from gateway.upstream.directory import Outgoing, Sent
 
@@ -56,19 +58,21 @@ class Recovery:
 
     async def send(self, admitted: Admitted, outgoing: Outgoing, live: Live) -> Sent:
         """As `Directory.send`; with the tool where the policy offers it. Raises GatewayError as that does."""
-        offered = offer(admitted.request, admitted.compressed, admitted.match.policy)
+        large = len(admitted.compressed.body) >= LARGE
+        offered = await at_work(large, offer, admitted.request, admitted.compressed, admitted.match.policy)
         if offered is None:
             return await live.directory.send(outgoing, admitted.model)
         names = await self.vault.put(admitted.caller.team.name, offered.originals)
         headers = [(name, value) for name, value in outgoing.headers if name != "accept-encoding"]
-        outgoing = replace(outgoing, body=write_json(offered.raw), wire=None, headers=headers)
+        body = await at_work(large, write_json, offered.raw)
+        outgoing = replace(outgoing, body=body, wire=None, headers=headers)
         sent = await live.directory.send(outgoing, admitted.model)
         if sent.reply.status != 200:
             return sent
         rounds = Rounds(self, admitted, live, outgoing, offered, sent.reply)
-        body: ReplyBody = StreamedRounds(rounds) if sent.reply.event_stream else PlainRounds(rounds)
+        answer: ReplyBody = StreamedRounds(rounds) if sent.reply.event_stream else PlainRounds(rounds)
         told = ("x-terse-retrieve", ",".join(names[:_MOST_NAMES]))
-        reply = replace(sent.reply, body=body, headers=[*sent.reply.headers, told])
+        reply = replace(sent.reply, body=answer, headers=[*sent.reply.headers, told])
         return replace(sent, reply=reply, additional=rounds.additional)
 
 
@@ -107,7 +111,8 @@ class Rounds:
         raw.update(self.offered.dialect.next_round(raw, done, answers, last=last))
         await self._admit(len(calls))
         self.count += 1
-        outgoing = replace(self.outgoing, body=write_json(raw))
+        large = len(self.outgoing.body) >= LARGE
+        outgoing = replace(self.outgoing, body=await at_work(large, write_json, raw))
         sent = await self.live.directory.send(outgoing, self.admitted.model)
         goes_on = sent.reply.status == 200
         if not goes_on and restart:

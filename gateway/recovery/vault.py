@@ -13,13 +13,15 @@ import hmac
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.config import Secret
+from gateway.releasing import LARGE
 from gateway.settings import Settings
 from gateway.stores.base import Cache
+from gateway.turns import at_work
 
 if TYPE_CHECKING:
     from gateway.recovery.cipher import TeamCipher
@@ -68,27 +70,27 @@ class Vault:
 
     def name_of(self, team: str, text: str) -> str:
         """The name of a text: depends on team and text, and tells nothing about either without the key."""
-        return hmac.digest(self._cipher(team).salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()[
-            :_NAME_LENGTH
-        ]
+        return _names(self._cipher(team), [text])[0]
 
     async def put(self, team: str, texts: Sequence[str]) -> list[str]:
         """Stores the texts for an hour and gives their names."""
-        names = [self.name_of(team, text) for text in texts]
+        large = sum(map(len, texts)) >= LARGE
+        cipher = self._cipher(team)
+        names = await at_work(large, _names, cipher, texts)
         now = time.monotonic()
-        items = {}
+        missing = {}
         for name, text in zip(names, texts, strict=True):
             place = _place(team, name)
             # Half of its time is left at least: a conversation's every turn brings the same texts again.
             if now - self._stored.get(place, -TTL_SECONDS) < TTL_SECONDS / 2 or len(text) > _LARGEST_TEXT:
                 continue
-            items[place] = self._cipher(team).seal(text, _bound(team, name))
+            missing[place] = (text, _bound(team, name))
             self._stored[place] = now
             self._stored.move_to_end(place)
         while len(self._stored) > _REMEMBERED:
             self._stored.popitem(last=False)
-        if items:
-            await self._cache.set_many(items, TTL_SECONDS)
+        if missing:
+            await self._cache.set_many(await at_work(large, _sealed, cipher, missing), TTL_SECONDS)
         return names
 
     async def get(self, team: str, names: Sequence[str]) -> list[str | None]:
@@ -96,10 +98,9 @@ class Vault:
         if not names:
             return []
         sealed = await self._cache.get_many([_place(team, name) for name in names])
-        return [
-            None if data is None else self._cipher(team).open(data, _bound(team, name))
-            for name, data in zip(names, sealed, strict=True)
-        ]
+        bound = [_bound(team, name) for name in names]
+        large = sum(len(data or b"") for data in sealed) >= LARGE // 4  # sealed texts are packed
+        return await at_work(large, _opened, self._cipher(team), sealed, bound)
 
     def _cipher(self, team: str) -> TeamCipher:
         known = self._ciphers.get(team)
@@ -110,6 +111,20 @@ class Vault:
             if len(self._ciphers) > _REMEMBERED:
                 self._ciphers.popitem(last=False)
         return known
+
+
+def _names(cipher: TeamCipher, texts: Sequence[str]) -> list[str]:
+    encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
+    return [hmac.digest(cipher.salt, one, "sha256").hex()[:_NAME_LENGTH] for one in encoded]
+
+
+def _sealed(cipher: TeamCipher, texts: Mapping[str, tuple[str, bytes]]) -> dict[str, bytes]:
+    return {place: cipher.seal(text, bound) for place, (text, bound) in texts.items()}
+
+
+def _opened(cipher: TeamCipher, sealed: Sequence[bytes | None], bound: Sequence[bytes]) -> list[str | None]:
+    pairs = zip(sealed, bound, strict=True)
+    return [None if data is None else cipher.open(data, each) for data, each in pairs]
 
 
 def _place(team: str, name: str) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import Secret
+from gateway.recovery import vault as vault_module
 from gateway.recovery.vault import Vault, read_key, with_key
 from gateway.settings import Settings
 from gateway.stores.memory import MemoryCache
@@ -40,6 +44,26 @@ async def test_what_is_put_is_read_again_by_its_team_alone() -> None:
     assert await vault.get("ads", [name]) == [None]
     assert vault.name_of("ads", TEXT) != name
     assert await vault.get("search", []) == []
+
+
+async def test_large_texts_are_hashed_sealed_and_opened_on_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return function(*args)
+
+        return run
+
+    for name in ("_names", "_sealed", "_opened"):
+        monkeypatch.setattr(vault_module, name, watched(getattr(vault_module, name)))
+    for text, on_loop in ((TEXT, True), (random.Random(1).randbytes(400_000).hex(), False)):
+        vault = Vault(MemoryCache(), KEY)
+        names = await vault.put("search", [text])
+        assert await vault.get("search", names) == [text]
+        assert threads == [on_loop] * 3
+        threads.clear()
 
 
 async def test_a_text_copied_under_another_teams_name_does_not_open() -> None:
