@@ -2,12 +2,13 @@
 
     python -m benchmarks.bench_loop [--rounds 3] [--out benchmarks/results/loop.md]
 
-A worker of the real server gets bodies of 1, 8 and 32 MB, as one long text and as thousands of messages,
-while a probe on its event loop asks to be woken every millisecond (`benchmarks/probed.py`). `late` is the
-longest delay by the clock; `busy` is the part of it in which the worker itself was computing, which is what
-Terse answers for: the rest is the machine's other work. `idle` is the same without any request. Upstream is
-an nginx, and the encoder is another process that answers at once. A second client asks for
-`/health/liveness` meanwhile: what a delay looks like from outside.
+A worker of the real server gets bodies of 1, 8 and 32 MB, as one long text of plain words, as thousands of
+messages, and as long texts of every other kind (`benchmarks/long_texts.py`), while a probe on its event loop
+asks to be woken every millisecond (`benchmarks/probed.py`). `late` is the longest delay by the clock; `busy`
+is the part of it in which the worker itself was computing, which is what Terse answers for: the rest is the
+machine's other work. `idle` is the same without any request. Upstream is an nginx, and the encoder is another
+process that answers at once. A second client asks for `/health/liveness` meanwhile: what a delay looks like
+from outside.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.bench_gateway import (
@@ -37,11 +39,13 @@ from benchmarks.bench_gateway import (
     running,
     worker_of,
 )
+from benchmarks.long_texts import KINDS, messages_of_kind
 
 PORT, COMPRESSOR = 4400, 4401
 BOUND_MS = 5.0
 MEMORY_MIB = 150
 MEGABYTES = (1, 8, 32)
+KINDS_MEGABYTES = (1, 8)
 YAML = """models: {gpt-4o-mini: {upstream: mock}}
 upstreams: {mock: {base_url: "http://127.0.0.1:9100/v1", api_key: sk-x}}
 compressor: {url: "http://127.0.0.1:4401", deadline_ms: 60000}
@@ -97,8 +101,15 @@ def bodies(megabytes: int) -> Iterator[tuple[str, bytes]]:
     yield f"{megabytes} MB, {len(short):,} messages", _body(short)
 
 
-def _body(messages: list[dict[str, str]]) -> bytes:
-    return json.dumps({"model": "gpt-4o-mini", "max_tokens": 5, "messages": messages}).encode()
+def bodies_of_kinds(megabytes: int) -> Iterator[tuple[str, bytes]]:
+    """One long text of each kind; just below so many megabytes."""
+    for kind in KINDS:
+        yield f"{megabytes} MB, {kind}", _body(messages_of_kind(kind, megabytes * 1024 * 1024 - 8192))
+
+
+def _body(messages: Sequence[Mapping[str, object]]) -> bytes:
+    request = {"model": "gpt-4o-mini", "max_tokens": 5, "messages": messages}
+    return json.dumps(request, ensure_ascii=False).encode()
 
 
 def ask(path: str, body: bytes | None = None, *, chunked: bool = False) -> tuple[int, bytes]:
@@ -203,12 +214,14 @@ def measure(folder: Path, rounds: int) -> tuple[dict[str, list[Lag]], float, flo
         ):
             ask("/v1/chat/completions", _body([{"role": "user", "content": "Hello"}]))
             results[f"{mode}: idle"] = [idle()]
-            for megabytes in MEGABYTES:
-                for name, body in bodies(megabytes):
-                    for _ in range(rounds):
-                        lag = measured(name, body)
-                        results.setdefault(f"{mode}: {name}", []).append(lag)
-                        print(mode, lag, flush=True)
+            all_bodies = [bodies(megabytes) for megabytes in MEGABYTES]
+            if mode == "on":
+                all_bodies += [bodies_of_kinds(megabytes) for megabytes in KINDS_MEGABYTES]
+            for name, body in chain.from_iterable(all_bodies):
+                for _ in range(rounds):
+                    lag = measured(name, body)
+                    results.setdefault(f"{mode}: {name}", []).append(lag)
+                    print(mode, lag, flush=True)
             if mode == "off":
                 huge = _body([{"role": "user", "content": "a" * (200 * 1024 * 1024)}])
                 results["200 MB, announced"] = [measured("200 MB, announced", huge)]
