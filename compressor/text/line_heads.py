@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.text.tallies import numbers_of
 from compressor.text.words import Words
 
 
@@ -40,9 +41,19 @@ def match_heads(
     places = heads.places
     if signs:
         places = places[np.isin(heads.signs, np.asarray([ord(sign) for sign in signs], np.uint32))]
-    text = words.text
+    for found in match_at(pattern, words.text, places):
+        yield found.span()
+
+
+def line_starts(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where all lines of a text of these characters begin."""
+    return np.concatenate(([0], np.flatnonzero(codes == 10) + 1))
+
+
+def match_at(pattern: re.Pattern[str], text: str, places: NDArray[np.int64]) -> Iterator[re.Match[str]]:
+    """What `pattern.finditer` finds, if it may only match at these places."""
     end = 0
-    for place in places.tolist():
+    for place in numbers_of(places):
         if place >= end and (found := pattern.match(text, place)) is not None:
             end = found.end()
-            yield found.span()
+            yield found

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.json_reading import JsonReader, NotJson
 from compressor.text.kinds import CODE_LINE
-from compressor.text.searching import find_all, stands_in
+from compressor.text.line_heads import line_starts, match_at
+from compressor.text.searching import find_all, find_short, stands_in
+from compressor.text.tallies import spans_of
 from compressor.text.words import cover
 
 Place = tuple[int, int]
 _FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
-_INDENTED = re.compile(r"^(?: {4,}|\t+)\S[^\n]*(?:\n+(?: {4,}|\t+)\S[^\n]*)*", re.MULTILINE)
+_INDENTED_LINE = re.compile(r"^(?: {4,}|\t+)\S[^\n]*", re.MULTILINE)
+_NO_FEED = re.compile(r"[^\n]")
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)[^`\n]{1,500}\1(?!`)")
+_LONGEST_CODE = 600
 _TABLE_ROW = re.compile(r"^[ \t>]*\|[^\n]*\|[ \t]*$", re.MULTILINE)
 _TABLE_RULE = re.compile(r"^[ \t>|]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*)+\|?[ \t]*$", re.MULTILINE)
 _JSON_OPENING = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*[\"\[{\]\-\dtfn])")
@@ -25,45 +30,56 @@ _BEFORE_JSON = frozenset(" \t\r\n:=(>,")
 _JSON_WORK = 4
 
 
-def fence_spans(text: str) -> list[Place]:
+def fence_spans(text: str, lines: NDArray[np.int64]) -> Iterator[Place]:
     """Fenced code blocks with their fences; one that is never closed runs to the end."""
-    spans: list[Place] = []
     opened: re.Match[str] | None = None
     if not (stands_in(text, "```") or stands_in(text, "~~~")):
-        return spans
-    for line in _FENCE.finditer(text):
+        return
+    for line in match_at(_FENCE, text, lines):
         mark = line.group(1)
         if opened is None:
             opened = line
         elif (
             mark[0] == opened.group(1)[0] and len(mark) >= len(opened.group(1)) and line.end(1) == line.end()
         ):
-            spans.append((opened.start(), line.end()))
+            yield opened.start(), line.end()
             opened = None
     if opened is not None:
-        spans.append((opened.start(), len(text)))
-    return spans
+        yield opened.start(), len(text)
 
 
-def code_spans(text: str) -> list[Place]:
-    """Fenced blocks, indented blocks that look like code, and inline code."""
-    spans = _indented_code(text)
+def code_spans(text: str, codes: NDArray[np.uint32]) -> Iterator[Place]:
+    """Fenced blocks, indented blocks that look like code, and inline code.
+
+    `codes` are the text's characters, [characters].
+    """
+    lines = line_starts(codes)
+    yield from _indented_code(text, lines)
     if stands_in(text, "`") or stands_in(text, "~~~"):
-        spans += [*fence_spans(text), *(code.span() for code in _INLINE_CODE.finditer(text))]
-    return spans
+        yield from fence_spans(text, lines)
+        for code in find_short(_INLINE_CODE, text, _LONGEST_CODE):
+            yield code.span()
 
 
-def _indented_code(text: str) -> list[Place]:
-    spans: list[Place] = []
+def _indented_code(text: str, places: NDArray[np.int64]) -> Iterator[Place]:
     begins = text.startswith(("    ", "\t"))
     if not (begins or stands_in(text, "\n    ") or stands_in(text, "\n\t")):
-        return spans
-    for block in _INDENTED.finditer(text):
-        lines = [line for line in block.group().splitlines() if line.strip()]
-        coded = sum(CODE_LINE.match(line) is not None or line.lstrip()[:1] in "$>{" for line in lines)
-        if coded >= 0.5 * len(lines):
-            spans.append(block.span())
-    return spans
+        return
+    start = end = lines = coded = 0  # of the block so far; all of a text may be one
+    for found in match_at(_INDENTED_LINE, text, places):
+        if lines and _NO_FEED.search(text, end, found.start()):
+            if coded >= 0.5 * lines:
+                yield start, end
+            lines = coded = 0
+        if not lines:
+            start = found.start()
+        end = found.end()
+        for line in found.group().splitlines():
+            if line.strip():
+                lines += 1
+                coded += CODE_LINE.match(line) is not None or line.lstrip()[:1] in "$>{"
+    if lines and coded >= 0.5 * lines:
+        yield start, end
 
 
 def json_spans(text: str) -> list[Place]:
@@ -102,13 +118,14 @@ def table_spans(text: str, codes: NDArray[np.uint32]) -> NDArray[np.int64]:
     """
     if not stands_in(text, "|"):
         return np.zeros((0, 2), np.int64)
-    rows = np.asarray([row.span() for row in _TABLE_ROW.finditer(text)], np.int64).reshape(-1, 2)
+    lines = line_starts(codes)
+    rows = spans_of(row.span() for row in match_at(_TABLE_ROW, text, lines))
     # The first row of a table is its header.
     headers = rows[rows[:, 0] > np.concatenate(([-2], rows[:-1, 1])) + 1]
     pipes = np.flatnonzero(codes == ord("|"))
     pipes = pipes[cover(rows, len(codes))[pipes]]
-    rules = [
-        (text.rfind("\n", 0, max(0, rule.start() - 1)) + 1, rule.end()) for rule in _TABLE_RULE.finditer(text)
-    ]
-    ruled = np.asarray(rules, np.int64).reshape(-1, 2)
+    ruled = spans_of(
+        (text.rfind("\n", 0, max(0, rule.start() - 1)) + 1, rule.end())
+        for rule in match_at(_TABLE_RULE, text, lines)
+    )
     return np.concatenate((headers, np.stack((pipes, pipes + 1), axis=1), ruled))

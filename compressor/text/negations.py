@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import codepoints
+from compressor.text.tallies import numbers_of
 from compressor.text.words import Words, words_at
 
 _BY_LANGUAGE = {
@@ -112,7 +113,7 @@ def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
     """Where Chinese, Japanese, Thai, Lao, Khmer and Burmese negations stand, as character spans, and English
     and German ones inside a longer run.
     """
-    for place in _glued_places(words.codes).tolist():
+    for place in numbers_of(_glued_places(words.codes)):
         if (glued := _GLUED.match(words.text, place)) is not None:
             yield glued.span()
     if words.text.isascii():
@@ -120,7 +121,7 @@ def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
     places = np.flatnonzero(words.codes >= _FIRST_UNSPACED)
     places = places[np.isin(words.codes[places], _UNSPACED_SIGNS)]
     end = 0
-    for place in places.tolist():
+    for place in numbers_of(places):
         if place >= end and (found := _UNSPACED.match(words.text, place)) is not None:
             end = found.end()
             yield found.span()

@@ -18,8 +18,9 @@ from compressor.shapes import PROTECTABLE
 from compressor.text.characters import Char
 from compressor.text.markup import code_spans, json_spans, table_spans
 from compressor.text.negations import STRIP, is_negation, negation_candidates, unspaced_negations
-from compressor.text.tallies import running_count
-from compressor.text.words import Words, cover, tag_places, words_at
+from compressor.text.searching import all_places
+from compressor.text.tallies import running_count, spans_of
+from compressor.text.words import Words, cover, tag_places, texts_at, words_at
 
 # Code of a reason in `Protection.codes`; the first reason that fits is the one that is told.
 REASONS = (
@@ -125,7 +126,7 @@ def protect_words(words: Words, protect: frozenset[str], force_tokens: Sequence[
         "tables": lambda: table_spans(text, words.codes),
         "tags": lambda: tag_places(words.codes),
         "json": lambda: json_spans(text),
-        "code": lambda: code_spans(text),
+        "code": lambda: code_spans(text, words.codes),
     }
     for kind, find in finders.items():
         if kind in protect:
@@ -142,10 +143,7 @@ def mark_spans(
     reason: str,
 ) -> None:
     """Gives every word that overlaps one of the character spans this reason."""
-    if isinstance(spans, np.ndarray):
-        flat = spans
-    else:  # one by one: making an array of a long list shuts all other threads out
-        flat = np.fromiter((place for span in spans for place in span), np.int64).reshape(-1, 2)
+    flat = spans if isinstance(spans, np.ndarray) else spans_of(spans)
     if not len(flat):
         return
     first = np.searchsorted(words.ends, flat[:, 0], "right")
@@ -222,7 +220,7 @@ def _force(words: Words, codes: NDArray[np.uint8], tails: NDArray[np.int32], tok
     if not token or token.isspace():
         return  # line breaks are forced when the text is put together
     text = words.text
-    places = np.asarray([found.start() for found in re.finditer(re.escape(token), text)], np.int64)
+    places = np.fromiter(all_places(text, token), np.int64)
     spans = np.stack((places, places + len(token)), axis=1)
     if any(character.isalnum() for character in token):
         mark_spans(words, codes, spans, "forced")
@@ -231,7 +229,7 @@ def _force(words: Words, codes: NDArray[np.uint8], tails: NDArray[np.int32], tok
     inside = index < len(words)
     inside[inside] = words.starts[index[inside]] < places[inside]
     inside[inside] = spans[inside, 1] <= words.ends[index[inside]]
-    ends = zip(spans[inside, 1].tolist(), words.ends[index[inside]].tolist(), strict=True)
-    inside[inside] = [not any(map(str.isalnum, text[start:end])) for start, end in ends]
+    behind = texts_at(text, spans[inside, 1], words.ends[index[inside]])
+    inside[inside] = np.fromiter((not any(map(str.isalnum, signs)) for signs in behind), bool)
     np.minimum.at(tails, index[inside], places[inside].astype(np.int32))
     mark_spans(words, codes, spans[~inside], "forced")

@@ -91,9 +91,12 @@ def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
 def _sticks(words: Words, at: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which of these places hold a letter or digit of a spaced script."""
     found = np.isin(words.classes[at], _SPACED_LETTERS)
-    points, which = np.unique(words.codes[at[found]], return_inverse=True)
-    letters = [chr(point).isalnum() or point == _PERCENT for point in points.tolist()]
-    found[found] = np.asarray(letters, bool)[which]
+    codes = words.codes[at[found]]
+    sticks = np.zeros(int(codes.max(initial=0)) + 1, bool)  # by code point, of those that are there
+    sticks[codes] = True
+    there = np.flatnonzero(sticks)
+    sticks[there] = [chr(point).isalnum() or point == _PERCENT for point in there.tolist()]
+    found[found] = sticks[codes]
     return found
 
 

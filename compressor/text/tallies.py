@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from compressor.turns import give_way, in_turns, let_go
 
 _AT_ONCE = 500  # arrays, and
 _STEP = 1 << 16  # numbers in one step
+_READ = 1 << 12  # numbers that Python gets to see in one step
 
 
 def joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
@@ -24,6 +26,17 @@ def joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     whole = np.concatenate(parts)
     let_go(arrays)
     return whole
+
+
+def spans_of(spans: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """The spans as an array, shape [spans, 2]. One by one: an array of a long list is made under the lock."""
+    return np.fromiter((place for span in spans for place in span), np.int64).reshape(-1, 2)
+
+
+def numbers_of(array: NDArray[np.integer[Any]]) -> Iterator[int]:
+    """As `array.tolist()`, one by one; others have their turn between some and the next."""
+    for at in in_turns(range(0, len(array), _READ)):
+        yield from array[at : at + _READ].tolist()
 
 
 def running_count(marks: NDArray[Any], dtype: type[np.number[Any]] = np.int64) -> NDArray[Any]:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from compressor.shapes import Span
 from compressor.text.characters import Char, lower_table
-from compressor.text.line_heads import LineHeads, line_heads, match_heads
+from compressor.text.line_heads import LineHeads, line_heads, line_starts, match_at, match_heads
 from compressor.text.searching import stands_in
-from compressor.text.tallies import running_count
-from compressor.text.words import Words, looks_like_json, split_words
+from compressor.text.tallies import numbers_of, running_count
+from compressor.text.words import Words, looks_like_json, split_words, texts_at
 
 # Full stops that end no sentence. Single letters ("J. Smith", "U.S.") are seen by their form.
 _ABBREVIATION_WORDS = """
@@ -136,9 +136,11 @@ def _line_breaks(words: Words) -> NDArray[np.int32]:
 def _document_begins(words: Words, heads: LineHeads) -> NDArray[np.bool_]:
     begins = np.zeros(len(words), bool)
     if stands_in(words.text, "\f"):  # which may stand in a line without words
-        places = [found.start() for found in _DOCUMENT.finditer(words.text)]
+        everywhere = match_at(_DOCUMENT, words.text, line_starts(words.codes))
+        places = np.fromiter((found.start() for found in everywhere), np.int32)
     else:
-        places = [start for start, _ in match_heads(_DOCUMENT, words, heads, _DOCUMENT_SIGNS)]
+        headed = match_heads(_DOCUMENT, words, heads, _DOCUMENT_SIGNS)
+        places = np.fromiter((start for start, _ in headed), np.int32)
     at = np.searchsorted(words.starts, places)
     begins[at[at < len(words)]] = True
     return begins
@@ -153,14 +155,14 @@ def _wrapped(words: Words, line_begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
     last, begin = words.codes[words.ends[firsts - 1] - 1], words.codes[words.starts[firsts]]
     lower = lower_table()
     goes_on = (lower[last] | (last == ord(",")) | (last == ord("-"))) & lower[begin]
-    for first in firsts[long & goes_on].tolist():
-        wrapped[first] = not _BULLET.match(words.text, int(words.starts[first]))
+    going_on = firsts[long & goes_on]
+    bulleted = (_BULLET.match(words.text, start) is not None for start in numbers_of(words.starts[going_on]))
+    wrapped[going_on] = ~np.fromiter(bulleted, bool, len(going_on))
     return wrapped
 
 
 def _after_full_stop(words: Words) -> NDArray[np.bool_]:
     """Words that begin a sentence because the word before ends one."""
-    text = words.text
     begins = np.zeros(len(words), bool)
     marks = _end_table()[np.minimum(words.codes[words.ends[:-1] - 1], _LAST_END)]
     at = np.flatnonzero(marks)
@@ -172,9 +174,7 @@ def _after_full_stop(words: Words) -> NDArray[np.bool_]:
     unclear = np.flatnonzero((marks[at] == _CLOSER) | ((marks[at] == _STOP) & ~_long_and_plain(words, at)))
     ends = words.ends[at[unclear]]
     starts = np.maximum(words.starts[at[unclear]], ends - _LONGEST_END)
-    ending[unclear] = [
-        _ending(text[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
+    ending[unclear] = np.fromiter(map(_ending, texts_at(words.text, starts, ends)), np.uint8, len(unclear))
     begins[at + 1] = (ending == _SURE) | ((ending == _LIKELY) & apart & ~lower_table()[after])
     return begins
 

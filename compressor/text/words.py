@@ -19,12 +19,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import SYLLABLE_CLOSERS, Char, char_table, codepoints
-from compressor.text.searching import stands_in
+from compressor.text.searching import find_short, place_of, stands_in
 from compressor.text.tallies import running_count
 from compressor.turns import in_turns
 
@@ -34,12 +35,12 @@ _CJK_LETTER = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 # The scheme is found by looking back from "://"; CJK belongs to a URL only right after a separator, since
 # Chinese and Japanese sentences go on without a space behind a URL.
 _URL_REST = re.compile(
-    rf"(?:[!#$%&()*+,\-./0-9:;=?@A-Z\[\]_a-z~\u00c0-\u024f]|(?<=[/=_\-])[{_CJK_LETTER}]+)+"
+    rf"(?:[!#$%&()*+,\-./0-9:;=?@A-Z\[\]_a-z~\u00c0-\u024f]+|(?<=[/=_\-])[{_CJK_LETTER}]+)+"
 )
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,15}\Z")
 # At most 2,000 characters a tag, so that a text of "<" costs linear time.
 TAG = re.compile(r"<(?:/?[A-Za-z][^<>]{0,2000}|![^<>]{0,2000}|\?[^<>]{0,2000})>")
-_OPENS, _CLOSES, _LONGEST_TAG = ord("<"), ord(">"), 2000
+_OPENS, _CLOSES, LONGEST_TAG = ord("<"), ord(">"), 2000
 _JSON_HEAD = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*(?:[\"\[{\]]|-?\d|true\b|false\b|null\b))")
 _JSON_BREAK = re.compile(r"\\[ntr]")
 _NO_BREAK_SPACES = (0xA0, 0x2009, 0x202F)  # thousands separators: "1 234" is one number
@@ -60,21 +61,14 @@ class Words:
 
     def strings(self) -> list[str]:
         """Each word as a string."""
-        text = self.text
-        return [text[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
+        return list(texts_at(self.text, self.starts, self.ends))
 
     def strings_at(self, at: NDArray[np.int64], longest: int | None = None) -> Iterator[str]:
         """Each of the words `at`, or its first characters; others have their turn between some and the
         next.
         """
-        text = self.text
-        for begin in in_turns(range(0, len(at), _AT_ONCE)):
-            some = at[begin : begin + _AT_ONCE]
-            starts, ends = self.starts[some], self.ends[some]
-            if longest is not None:
-                ends = np.minimum(ends, starts + longest)
-            for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-                yield text[start:end]
+        starts, ends = self.starts[at], self.ends[at]
+        return texts_at(self.text, starts, ends if longest is None else np.minimum(ends, starts + longest))
 
     def those_that(
         self, fit: Callable[[str], bool], at: NDArray[np.int64], longest: int | None = None
@@ -83,6 +77,14 @@ class Words:
         fitting = np.fromiter((fit(word) for word in self.strings_at(at, longest)), bool, len(at))
         those: NDArray[np.int64] = at[fitting]
         return those
+
+
+def texts_at(text: str, starts: NDArray[np.integer[Any]], ends: NDArray[np.integer[Any]]) -> Iterator[str]:
+    """Each part of a text; others have their turn between some and the next."""
+    for at in in_turns(range(0, len(starts), _AT_ONCE)):
+        some = slice(at, at + _AT_ONCE)
+        for start, end in zip(starts[some].tolist(), ends[some].tolist(), strict=True):
+            yield text[start:end]
 
 
 def split_words(text: str) -> Words:
@@ -177,14 +179,14 @@ def _join_thousands(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> No
 
 
 def _keep_urls_whole(text: str, cut: NDArray[np.bool_]) -> None:
-    at = text.find("://") if stands_in(text, "://") else -1
+    at = place_of(text, "://")
     while at >= 0:
         scheme = _SCHEME.search(text[max(0, at - 16) : at])
         rest = _URL_REST.match(text, at)
         end = rest.end() if rest else at + 3
         if scheme:
             cut[at - len(scheme.group()) + 1 : end] = False
-        at = text.find("://", end)
+        at = place_of(text, "://", end)
 
 
 def _cut_around_tags(codes: NDArray[np.uint32], cut: NDArray[np.bool_]) -> None:
@@ -207,7 +209,7 @@ def tag_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
     name = starts + 1 + slash
     letter = codes[name] | 32  # lower case
     named = (letter >= ord("a")) & (letter <= ord("z")) & (codes[name] < 128) & (name < ends)
-    fits = (ends - name - 1 <= _LONGEST_TAG) & (named | (sign == ord("!")) | (sign == ord("?")))
+    fits = (ends - name - 1 <= LONGEST_TAG) & (named | (sign == ord("!")) | (sign == ord("?")))
     return np.stack((starts[fits], ends[fits] + 1), axis=1)
 
 
@@ -225,7 +227,7 @@ def _cut_at_json_breaks(text: str, cut: NDArray[np.bool_]) -> None:
     """Lines of a string inside JSON are told apart by `\\n` escapes, not by line breaks."""
     if not stands_in(text, "\\") or not looks_like_json(text):
         return
-    for escape in _JSON_BREAK.finditer(text):
+    for escape in find_short(_JSON_BREAK, text, len("\\n")):
         at = escape.start()
         backslashes = at - len(text[max(0, at - 64) : at].rstrip("\\")) - max(0, at - 64)
         if backslashes % 2 == 0:

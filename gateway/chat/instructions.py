@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from compressor.text.searching import begin_of, end_of, stands_in
+from compressor.text.searching import begin_of, end_of, find_short, stands_in
 
 # Tags that clients put around words meant for the model itself; what they hold is an instruction, not
 # material.
@@ -16,6 +16,7 @@ _TAGS = (
     "|command-name|command-message|command-args|environment_details|environment_context|env"
 )
 _TAG = re.compile(rf"<(/?)({_TAGS})(?:\s[^<>]{{0,500}})?>", re.IGNORECASE)
+_LONGEST_TAG = 600
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’)\]]*(?=\s|[^\x00-\u02ff])|\n")
 
@@ -40,7 +41,7 @@ def tagged_passages(text: str) -> list[Kept]:
         return []
     found: list[Kept] = []
     opened: dict[str, int] = {}  # name -> where its first tag stands that is not closed yet
-    for tag in _TAG.finditer(text):
+    for tag in find_short(_TAG, text, _LONGEST_TAG):
         name = tag[2].lower()
         if not tag[1]:
             opened.setdefault(name, tag.start())
