@@ -7,21 +7,54 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-# Strings first, so that a comment's sign inside one is never seen. What is not closed runs to the end of
-# the text.
-_QUOTED = "|".join(
-    (
-        r'"""(?:\\.|[^\\])*?(?:"""|\Z)',
-        r"\'\'\'(?:\\.|[^\\])*?(?:\'\'\'|\Z)",
-        r'"(?:\\.|[^"\\\n])*"',
-        r"'(?:\\.|[^'\\\n])*'",
-        r"`(?:\\.|[^`\\])*(?:`|\Z)",
+from compressor.text.searching import between_feeds, find_all, find_short, is_blank, place_of, same_items
+
+_SHORT = 2000  # characters of a string or comment that are looked at in one step
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """Languages that write strings and comments alike: what finds these, and how far it looks."""
+
+    pattern: re.Pattern[str]
+    longest: int
+
+
+def _family_of(line_sign: str, block: str = "", short: int = _SHORT) -> _Family:
+    """Strings and comments, by the sign of line comments, and one for block comments.
+
+    Strings first, so that a comment's sign inside one is never seen. Where the end is not near, only the sign
+    is found: what is not closed runs to the end of the text, and is looked at in pieces (`_end_of`).
+    """
+    inside = f"{{0,{short}}}"
+    quoted = "|".join(
+        (
+            rf'"""(?:\\.|[^\\]){inside}?"""',
+            rf"'''(?:\\.|[^\\]){inside}?'''",
+            rf'"(?!"")(?:\\.|[^"\\\n]){inside}"',
+            rf"'(?!'')(?:\\.|[^'\\\n]){inside}'",
+            rf"`(?:\\.|[^`\\]){inside}`",
+        )
     )
-)
-_HASH = re.compile(rf"(?s:{_QUOTED})|(?P<comment>#[^\n]*)")
-_SLASH = re.compile(rf"(?s:{_QUOTED})|(?P<comment>//[^\n]*|/\*(?s:.*?)(?:\*/|\Z))")
-_DASH = re.compile(rf"(?s:{_QUOTED})|(?P<comment>--[^\n]*)")
+    comments, signs = rf"{line_sign}[^\n]{inside}(?:(?=\n)|\Z)", line_sign
+    if block:
+        comments, signs = rf"{comments}|/\*(?s:.{inside}?)\*/", rf"{line_sign}|/\*"
+    opening = rf"\"\"\"|'''|[\"'`]|{signs}"
+    pattern = re.compile(rf"(?s:{quoted})|(?P<comment>{comments})|(?P<opening>{opening})")
+    return _Family(pattern, 2 * short + 8)
+
+
+_HASH, _SLASH, _DASH = _family_of("#"), _family_of("//", "/*"), _family_of("--")
+# What ends a string, or cannot stand in it; signs behind a backslash do neither.
+_ENDS = {
+    '"': re.compile(r'\\.|["\n]', re.DOTALL),
+    "'": re.compile(r"\\.|['\n]", re.DOTALL),
+    "`": re.compile(r"\\.|`", re.DOTALL),
+    '"""': re.compile(r'\\.|"""', re.DOTALL),
+    "'''": re.compile(r"\\.|'''", re.DOTALL),
+}
 _PRAGMA = re.compile(
     r"#!|#\s*(?:-\*-|type:|noqa|pylint|pragma|mypy|ruff|fmt:|isort|coding|cython|region|endregion|frozen_)"
     r"|//\s*(?:go:|\+build|@ts-|eslint|prettier|nolint|#|tslint|region|istanbul)|//[/!]"
@@ -42,29 +75,100 @@ _DASH_SIGNS = re.compile(
 )
 _HERE_DOCUMENT = re.compile(r"<<[-~]?[ \t]*['\"]?[A-Z_]{2,}|^=begin|^=pod|%[qQwW][{(\[]", re.MULTILINE)
 _WARNINGS = threading.Lock()  # catch_warnings is not safe in several threads at once
+_NEAR = 256  # characters beside a comment that are looked at in one step
 _PARSE_UP_TO = 400_000  # characters; the parser's time and memory for more are out of proportion
 
 
 def comment_lines(text: str) -> Iterator[tuple[int, int]]:
     """Comments that have their lines to themselves and are no instructions to a tool, as character spans."""
-    pattern = _family(text)
-    if pattern is None:
+    family = _family(text)
+    if family is None:
         return
-    for found in pattern.finditer(text):
-        if found.group("comment") is None or _PRAGMA.match(found.group()):
-            continue
-        start, end = found.span()
-        before = text[text.rfind("\n", 0, start) + 1 : start]
-        after_end = text.find("\n", end)
-        after = text[end : after_end if after_end >= 0 else len(text)]
+    for start, end in _comments(text, family):
         # A block comment of several lines would have to go whole; short of that its signs would be lost.
-        if not before.strip() and not after.strip() and "\n" not in found.group():
+        if (
+            _begins_line(text, start)
+            and _ends_line(text, end)
+            and not _PRAGMA.match(text, start, end)
+            and text.find("\n", start, end) < 0
+        ):
             yield start, end
+
+
+def _comments(text: str, family: _Family) -> Iterator[tuple[int, int]]:
+    """All comments, whatever stands beside them."""
+    known: dict[str, int] = {}
+    at: int | None = 0
+    while at is not None:
+        begin, at = at, None
+        for found in find_short(family.pattern, text, family.longest, begin):
+            start, sign = found.start(), found["opening"]
+            if sign is None:
+                if found["comment"] is not None:
+                    yield found.span()
+                continue
+            end = _end_of(text, start, sign, known)
+            if end is not None and sign not in _ENDS:
+                yield start, end
+            # Three signs that open nothing are an empty string and a sign.
+            at = end if end is not None else start + max(1, len(sign) - 1)
+            break
+
+
+def _end_of(text: str, start: int, sign: str, known: dict[str, int]) -> int | None:
+    """Where the string or comment ends that this sign opens; None for a string that does not.
+
+    `known` says up to where each sign opens nothing: to look each time again would take quadratic time.
+    """
+    if sign not in _ENDS:
+        closing = "*/" if sign == "/*" else "\n"
+        end = place_of(text, closing, start + len(sign))
+        return len(text) if end < 0 else end + (len(closing) if sign == "/*" else 0)
+    if start < known.get(sign, 0):
+        return None
+    last = start + len(sign)
+    for found in find_all(_ENDS[sign], text, "\\\n" + sign[0], last):
+        last = found.end()
+        if found.group() == sign:
+            return last
+        if found.group() == "\n":
+            known[sign] = last
+            return None
+    if sign in ('"', "'") or (last < len(text) and text.endswith("\\")):  # that backslash escapes nothing
+        known[sign] = len(text)
+        return None
+    return len(text)
+
+
+def _begins_line(text: str, at: int) -> bool:
+    """Whether nothing but blanks stands before this place in its line."""
+    while at > 0:
+        before = text[max(0, at - _NEAR) : at]
+        line = before.rpartition("\n")[2]
+        if not is_blank(line):
+            return False
+        if len(line) < len(before):
+            return True
+        at -= len(before)
+    return True
+
+
+def _ends_line(text: str, at: int) -> bool:
+    """Whether nothing but blanks stands behind this place in its line."""
+    while at < len(text):
+        behind = text[at : at + _NEAR]
+        line = behind.partition("\n")[0]
+        if not is_blank(line):
+            return False
+        if len(line) < len(behind):
+            return True
+        at += len(behind)
+    return True
 
 
 def check_code(original: str, shortened: str) -> str:
     """The lines that are no comments must all be there; Python must still mean the same."""
-    if _code_lines(original) != _code_lines(shortened):
+    if not same_items(_code_lines(original), _code_lines(shortened)):
         return "code would change"
     if len(original) > _PARSE_UP_TO or _family(original) is not _HASH:
         return ""
@@ -86,16 +190,21 @@ def _syntax_tree(text: str) -> str | None:
             return None
 
 
-def _code_lines(text: str) -> list[str]:
-    dropped = set()
-    for start, _ in comment_lines(text):
-        dropped.add(text.count("\n", 0, start))
-    return [
-        line.rstrip() for index, line in enumerate(text.split("\n")) if line.strip() and index not in dropped
-    ]
+def _code_lines(text: str) -> Iterator[str]:
+    """The lines that are neither blank nor comments."""
+    comments = comment_lines(text)
+    nothing = (len(text) + 1, 0)
+    start, _ = next(comments, nothing)
+    at = 0
+    for line in between_feeds(text):
+        at += len(line) + 1
+        if start < at:
+            start, _ = next(comments, nothing)
+        elif not is_blank(line):
+            yield line.rstrip()
 
 
-def _family(text: str) -> re.Pattern[str] | None:
+def _family(text: str) -> _Family | None:
     """How the language writes comments; None when that is not clear."""
     sample = text[:20_000]
     counts = {
@@ -103,9 +212,9 @@ def _family(text: str) -> re.Pattern[str] | None:
         _SLASH: len(_SLASH_SIGNS.findall(sample)),
         _DASH: len(_DASH_SIGNS.findall(sample)),
     }
-    best = max(counts, key=lambda pattern: counts[pattern])
+    best = max(counts, key=lambda family: counts[family])
     if not counts[best] or sorted(counts.values())[-2] * 2 > counts[best]:
         return None
-    if best is not _SLASH and _HERE_DOCUMENT.search(text):
+    if best is not _SLASH and next(find_all(_HERE_DOCUMENT, text, "<=%"), None):
         return None  # lines of a here document may begin with a comment's sign
     return best
