@@ -3,70 +3,89 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
-from compressor.text.words import TAG
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.text.pieces import join_pieces
+from compressor.text.searching import find_all, find_short, place_of, same_items
+from compressor.text.tallies import spans_of
+from compressor.text.words import LONGEST_TAG, TAG
 
 _OPENING = re.compile(r"<!--|<(script|style|svg|noscript|template)\b[^<>]*>", re.IGNORECASE)
 _CLOSING = {
     name: re.compile(rf"</{name}\s*>", re.IGNORECASE)
     for name in ("script", "style", "svg", "noscript", "template")
 }
+_OPENING_BEGINS = re.compile("<(?:!--|script|style|svg|noscript|template)", re.IGNORECASE)
+_CLOSING_BEGINS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in _CLOSING}
+_STEP = 256 * 1024  # characters
 _KEPT = re.compile(
     r"<(h[1-6]|title|a|th|caption|code|pre|kbd|button|label|option|textarea)\b[^<>]*>"
     r"(?:(?!<\1\b).){0,5000}?</\1\s*>",
     re.DOTALL | re.IGNORECASE,
 )
+_KEPT_BEGINS = re.compile(
+    r"<(?:h[1-6]|title|a|th|caption|code|pre|kbd|button|label|option|textarea)\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class HtmlParts:
-    """Character spans of an HTML text."""
+    """Character spans of an HTML text, shape [spans, 2]."""
 
-    shown: list[tuple[int, int]]  # headings, links and the like stay, and so do all tags
-    noise: list[tuple[int, int]]  # insides of scripts and the like, and comments: nobody reads them
+    shown: NDArray[np.int64]  # headings, links and the like stay, and so do all tags
+    noise: NDArray[np.int64]  # insides of scripts and the like, and comments: nobody reads them
 
 
 def html_parts(text: str) -> HtmlParts:
     """What of an HTML text stays, and what goes first."""
-    return HtmlParts([found.span() for found in _KEPT.finditer(text)], _noise(text))
+    return HtmlParts(
+        spans_of(found.span() for found in find_all(_KEPT, text, _KEPT_BEGINS)), spans_of(_noise(text))
+    )
 
 
 def check_html(original: str, shortened: str) -> str:
     """The tags outside of scripts, styles and comments must be the same, in the same order."""
-    return "" if _tags(original) == _tags(shortened) else "HTML tags would change"
+    return "" if same_items(_tags(original), _tags(shortened)) else "HTML tags would change"
 
 
-def _noise(text: str) -> list[tuple[int, int]]:
+def _noise(text: str) -> Iterator[tuple[int, int]]:
     """Comments, and the insides of elements that show nothing. What is never closed is left alone."""
-    spans: list[tuple[int, int]] = []
     unclosed: set[str] = set()  # looking for each closing tag again and again would take quadratic time
-    at = 0
-    while (opening := _OPENING.search(text, at)) is not None:
-        name = (opening.group(1) or "").lower()
-        at = opening.end()
-        if name in unclosed:
-            continue
-        if not name:
-            end = text.find("-->", at)
-            start, end, after = opening.start(), end + 3, end + 3
-            found = end > 2
-        else:
-            closing = _CLOSING[name].search(text, at)
-            found = closing is not None
-            start, end, after = at, closing.start() if closing else at, closing.end() if closing else at
-        if found:
-            spans.append((start, end))
-            at = after
-        else:
-            unclosed.add(name)
-    return spans
+    at: int | None = 0
+    while at is not None:
+        begin, at = at, None
+        for opening in find_all(_OPENING, text, _OPENING_BEGINS, begin):
+            name = (opening.group(1) or "").lower()
+            if name in unclosed:
+                continue
+            span = _closed(text, opening, name)
+            if span is None:
+                unclosed.add(name)
+                continue
+            inside, at = span
+            yield inside
+            break
 
 
-def _tags(text: str) -> list[str]:
-    pieces = []
+def _closed(text: str, opening: re.Match[str], name: str) -> tuple[tuple[int, int], int] | None:
+    """What goes of an element or a comment, and where it ends; None where it does not."""
+    at = opening.end()
+    if not name:
+        end = place_of(text, "-->", at) + len("-->")
+        return ((opening.start(), end), end) if end > 2 else None
+    closing = next(find_all(_CLOSING[name], text, _CLOSING_BEGINS[name], at), None)
+    return None if closing is None else ((at, closing.start()), closing.end())
+
+
+def _tags(text: str) -> Iterator[str]:
+    pieces: list[str] = []
     at = 0
-    for start, end in _noise(text):
-        pieces.append(text[at:start])
+    for start, end in chain(_noise(text), [(len(text), 0)]):
+        pieces += [text[place : min(place + _STEP, start)] for place in range(at, start, _STEP)]
         at = end
-    return TAG.findall("".join([*pieces, text[at:]]))
+    return (tag.group() for tag in find_short(TAG, join_pieces(pieces), LONGEST_TAG + 4))
