@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -80,6 +80,12 @@ def in_turns(items: Iterable[T]) -> Iterator[T]:
     for item in items:
         give_way()
         yield item
+
+
+def forget(known: MutableMapping[Any, Any]) -> None:
+    """Empties a mapping one by one: a million keys that end together hold the lock for 20 ms and more."""
+    while known:
+        known.popitem()
 
 
 def let_go(items: MutableSequence[Any]) -> None:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.text.pieces import join_pieces
+from compressor.text.searching import has_match, is_blank, lines_of, same_items
+from compressor.text.tallies import numbers_of
+from compressor.text.words import Words
+from compressor.turns import forget
+
+Marks: TypeAlias = NDArray[np.bool_]  # one a line
 
 # What somebody who reads a log looks for.
 _TROUBLE = re.compile(
@@ -18,6 +30,8 @@ _NO_TROUBLE = re.compile(
     r"\b(?:0|no|zero|without) (?:errors?|failures?|warnings?|failed)\b|errors?[:=] ?0\b", re.IGNORECASE
 )
 _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|\d+")
+_NO_VARIABLE = re.compile(r"[^\da-fA-Fx]")
+_LONG_LINE = 32 * 1024  # characters that are looked at in one step
 _DIGIT = re.compile(r"\d")
 _NAME_LETTERS = 3  # a word that tells one kind of line from another has so many letters
 _PLAIN_WORD = re.compile(r"(?<!\S)[\"'(]?[A-Za-z\u00c0-\u024f'’\-]+[.,;:!?)\"']*(?!\S)")
@@ -46,25 +60,39 @@ _FRAME = re.compile(
 )
 
 
-def log_lines(lines: Sequence[str]) -> tuple[set[int], set[int]]:
+def log_lines(lines: Sequence[str]) -> tuple[Marks, Marks]:
     """Which lines stay (trouble, and both ends), and which only repeat an earlier one but for its numbers."""
-    kept = {*range(min(_EDGE_LINES, len(lines))), *range(max(0, len(lines) - _EDGE_LINES), len(lines))}
-    repeated: set[int] = set()
+    kept, repeated = np.zeros(len(lines), bool), np.zeros(len(lines), bool)
+    kept[:_EDGE_LINES] = kept[-_EDGE_LINES:] = True
     seen: dict[str, int] = {}
     for index, line in enumerate(lines):
-        form = _VARIABLE.sub("0", line)
+        form = _form_of(line)
         times = seen.get(form, 0)
         seen[form] = times + 1
         if times < _SAME_TROUBLE and tells_trouble(line):
-            kept.add(index)
+            kept[index] = True
         elif times:
-            repeated.add(index)
-    return kept, repeated - kept
+            repeated[index] = True
+    forget(seen)
+    return kept, repeated & ~kept
 
 
 def tells_trouble(line: str) -> bool:
     """Whether a line speaks of an error, a failure or a warning."""
-    return bool(_TROUBLE.search(line)) and not _NO_TROUBLE.search(line)
+    return has_match(_TROUBLE, line) and not has_match(_NO_TROUBLE, line)
+
+
+def _form_of(line: str) -> str:
+    """The line with a 0 for each number in it."""
+    if len(line) <= _LONG_LINE:
+        return _VARIABLE.sub("0", line)
+    pieces, at = [], 0  # each ends before a character that no number has
+    while at < len(line):
+        found = _NO_VARIABLE.search(line, at + _LONG_LINE)
+        end = found.start() if found else len(line)
+        pieces.append(_VARIABLE.sub("0", line[at:end]))
+        at = end
+    return join_pieces(pieces)
 
 
 def goes_by_lines(text: str) -> bool:
@@ -91,36 +119,51 @@ def _is_said(line: str) -> bool:
 class Folded:
     """Lines of one form, the same but for words with digits: the first is the pattern of the others."""
 
-    patterns: frozenset[int]  # lines that others repeat
-    repeats: frozenset[int]
-    gone: tuple[tuple[int, int], ...]  # (line, word of it): what a repeat only says once more
+    patterns: Marks  # lines that others repeat
+    repeats: Marks
+    gone: NDArray[np.int64]  # words that a repeat only says once more
 
 
-def fold_lines(lines: Sequence[Sequence[str]]) -> Folded:
-    """What lines, given by their words, repeat of the first line of the same form.
+def fold_lines(words: Words, firsts: NDArray[np.int64]) -> Folded:
+    """What lines, given by their first words, repeat of the first line of the same form.
 
     A repeat keeps the words in which it differs from its pattern, and the one word that best tells its form
     from the other forms of this text.
     """
+    begins, ends = firsts, np.append(firsts[1:], len(words))
     forms: dict[tuple[str, ...], int] = {}
-    first: list[int] = []  # of each line: the pattern
-    for index, words in enumerate(lines):
-        form = tuple("0" if _DIGIT.search(word) else word for word in words)
-        first.append(forms.setdefault(form, index))
+    pattern = np.zeros(len(firsts), np.int64)  # of each line
+    for index, line in enumerate(_words_by_line(words, begins, ends)):
+        form = tuple("0" if _DIGIT.search(word) else word for word in line)
+        pattern[index] = forms.setdefault(form, index)
     spread = Counter(word for form in forms for word in set(form))
-    repeats = [index for index, pattern in enumerate(first) if pattern != index]
+    repeats = np.flatnonzero(pattern != np.arange(len(pattern)))
+    patterns = np.zeros(len(pattern), bool)
+    patterns[pattern[repeats]] = True
     names: dict[int, int] = {}
-    gone: list[tuple[int, int]] = []
-    for index in repeats:
-        words, pattern = lines[index], lines[first[index]]
-        if first[index] not in names:
-            names[first[index]] = _name_of(pattern, spread)
-        name = names[first[index]]
-        same = [at for at, (word, other) in enumerate(zip(words, pattern, strict=True)) if word == other]
-        if len(same) == len(words):  # word for word: the name alone says that it came again
+    gone = np.zeros(len(words), bool)
+    mine = _words_by_line(words, begins[repeats], ends[repeats])
+    its = _words_by_line(words, begins[pattern[repeats]], ends[pattern[repeats]])
+    places = zip(numbers_of(pattern[repeats]), numbers_of(begins[repeats]), strict=True)
+    for (number, begin), line, other in zip(places, mine, its, strict=True):
+        if number not in names:
+            names[number] = _name_of(other, spread)
+        name = names[number]
+        same = [at for at, (word, its_word) in enumerate(zip(line, other, strict=True)) if word == its_word]
+        if len(same) == len(line):  # word for word: the name alone says that it came again
             name = max(name, 0)
-        gone += [(index, at) for at in same if at != name]
-    return Folded(frozenset(first[index] for index in repeats), frozenset(repeats), tuple(gone))
+        gone[[begin + at for at in same if at != name]] = True
+    forget(forms)
+    forget(spread)
+    return Folded(patterns, pattern != np.arange(len(pattern)), np.flatnonzero(gone))
+
+
+def _words_by_line(words: Words, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[list[str]]:
+    """The words of each of the lines from these words on up to those."""
+    text = words.text
+    for begin, end in zip(numbers_of(begins), numbers_of(ends), strict=True):
+        places = zip(words.starts[begin:end].tolist(), words.ends[begin:end].tolist(), strict=True)
+        yield [text[start:stop] for start, stop in places]
 
 
 def _name_of(words: Sequence[str], spread: Mapping[str, int]) -> int:
@@ -133,60 +176,64 @@ def _name_of(words: Sequence[str], spread: Mapping[str, int]) -> int:
     return min(plain)[1] if plain else -1
 
 
-def trouble_lines(lines: Sequence[str]) -> set[int]:
+def trouble_lines(lines: Sequence[str]) -> Marks:
     """The lines of running text that speak of trouble; none where that is all that it is about."""
-    kept: set[int] = set()
-    seen: Counter[str] = Counter()
+    kept = np.zeros(len(lines), bool)
+    seen: dict[str, int] = {}
+    size = kept_size = 0
     for index, line in enumerate(lines):
+        size += len(line)
         if tells_trouble(line):
-            form = _VARIABLE.sub("0", line)
-            seen[form] += 1
-            if seen[form] <= _SAME_TROUBLE:
-                kept.add(index)
-    size = sum(map(len, lines))
-    return kept if sum(len(lines[index]) for index in kept) <= _MOST_TROUBLE * size else set()
+            form = _form_of(line)
+            seen[form] = times = seen.get(form, 0) + 1
+            if times <= _SAME_TROUBLE:
+                kept[index] = True
+                kept_size += len(line)
+    forget(seen)
+    return kept if kept_size <= _MOST_TROUBLE * size else np.zeros(len(lines), bool)
 
 
-def outline_lines(lines: Sequence[str]) -> set[int]:
+def outline_lines(lines: Sequence[str]) -> Marks:
     """The lines of code that declare something, what a tool says of errors beside it, and both ends."""
     numbered = 2 * sum(_NUMBERED.match(line) is not None for line in lines) > len(lines)
-    declared = {
-        index
-        for index, line in enumerate(lines)
-        if _DECLARES.match(line) or (numbered and not _NUMBERED.match(line) and tells_trouble(line))
-    }
-    return declared | {0, len(lines) - 1}
+    declared = (
+        _DECLARES.match(line) is not None or (numbered and not _NUMBERED.match(line) and tells_trouble(line))
+        for line in lines
+    )
+    kept = np.fromiter(declared, bool, len(lines))
+    kept[[0, -1]] = True
+    return kept
 
 
-def changed_lines(lines: Sequence[str]) -> set[int]:
+def changed_lines(lines: Sequence[str]) -> Marks:
     """The lines of a diff that are not mere context: headers, hunks, and what was added or removed."""
-    return {index for index, line in enumerate(lines) if _CHANGED.match(line)}
+    return np.fromiter((_CHANGED.match(line) is not None for line in lines), bool, len(lines))
 
 
 def check_diff(original: str, shortened: str) -> str:
     """Every changed line must still be there, in order."""
-    before = [line for line in original.splitlines() if _CHANGED.match(line) and line.strip()]
-    after = [line for line in shortened.splitlines() if _CHANGED.match(line) and line.strip()]
-    same = [line.rstrip() for line in before] == [line.rstrip() for line in after]
+    same = same_items(_changes(original), _changes(shortened))
     return "" if same else "changed lines of the diff would be lost"
 
 
-def trace_lines(lines: Sequence[str]) -> tuple[set[int], set[int]]:
+def _changes(text: str) -> Iterator[str]:
+    return (line.rstrip() for line in lines_of(text) if _CHANGED.match(line) and not is_blank(line))
+
+
+def trace_lines(lines: Sequence[str]) -> tuple[Marks, Marks]:
     """Which lines of a stack trace stay: messages, and the first and last frames of each run of frames."""
-    kept: set[int] = set()
-    repeated: set[int] = set()
-    seen: set[str] = set()
-    run: list[int] = []
-    for index, line in enumerate([*lines, ""]):
-        if index < len(lines) and _FRAME.match(line):
-            run.append(index)
-            if line in seen:
-                repeated.add(index)
-            seen.add(line)
-            continue
+    frames, repeated = np.zeros(len(lines), bool), np.zeros(len(lines), bool)
+    seen: dict[str, None] = {}
+    for index, line in enumerate(lines):
+        if _FRAME.match(line):
+            frames[index] = True
+            repeated[index] = line in seen
+            seen[line] = None
+    forget(seen)
+    edges = np.flatnonzero(np.diff(frames, prepend=False, append=False))
+    kept = ~frames
+    for begin, end in zip(numbers_of(edges[::2]), numbers_of(edges[1::2]), strict=True):
         # A frame takes up to two lines, so twice as many stay at each end.
-        kept.update(run[: 2 * _EDGE_FRAMES], run[-2 * _EDGE_FRAMES :])
-        run = []
-        if index < len(lines):
-            kept.add(index)
-    return kept, repeated - kept
+        kept[begin : min(end, begin + 2 * _EDGE_FRAMES)] = True
+        kept[max(begin, end - 2 * _EDGE_FRAMES) : end] = True
+    return kept, repeated & ~kept

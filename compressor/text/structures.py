@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compressor.text.code_text import check_code, comment_lines
 from compressor.text.html_text import check_html, html_parts
 from compressor.text.json_text import check_json, leaf_interiors, loose_spaces
-from compressor.text.line_heads import match_heads
+from compressor.text.line_heads import line_starts, match_at, match_heads
 from compressor.text.line_text import (
     changed_lines,
     check_diff,
@@ -27,19 +27,24 @@ from compressor.text.line_text import (
     trace_lines,
     trouble_lines,
 )
+from compressor.text.pieces import part_of
 from compressor.text.protection import CODE, mark_spans
-from compressor.text.searching import stands_in
-from compressor.text.tallies import totals
+from compressor.text.searching import find_all, stands_in
+from compressor.text.tallies import numbers_of, spans_of, totals
 from compressor.text.units import Units
 from compressor.text.words import Words, cover, tag_places
+from compressor.turns import in_turns, let_go
+
+T = TypeVar("T")
 
 _LINE_NUMBER_KINDS = ("numbers", "identifiers", "urls", "negations", "tables", "tags")
-_HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t][^\n]*|[^\n]+\n(?:={3,}|-{3,})[ \t]*$)", re.MULTILINE)
+_HEADING = re.compile(r"^(?:[ \t]*#{1,6}[ \t][^\n]*|[^\n]+\n(?:={3,}|-{3,})[ \t]*$)", re.MULTILINE)
 _LINK = re.compile(
     r"!?\[[^\[\]\n]{0,500}\]\([^()\[\s]{0,2000}(?:[ \t]+\"[^\"\n]{0,200}\")?\)|^\[[^\[\]\n]+\]:[ \t]*\S+.*$",
     re.MULTILINE,
 )
-_FRONT_MATTER = re.compile(r"\A---\n.*?\n---[ \t]*$", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER = "---\n"  # where the text begins with it, up to:
+_END_OF_FRONT_MATTER = re.compile(r"\n---[ \t]*$", re.MULTILINE)
 # What a line begins with and cannot be understood without: a bullet, who speaks, which document it is.
 _BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\(?(?:[0-9]{1,3}|[A-Za-z])[.)])(?=[ \t])", re.MULTILINE)
 _SPEAKER = re.compile(r"^[ \t]*[^\s:][^\n:.!?]{0,38}:(?=[ \t])", re.MULTILINE)
@@ -95,9 +100,9 @@ def treat(
         return plain
     treatment = _TREATMENTS.get(kind, _treat_prose)(words, units, plain)
     if fold and kind == "json":
-        return replace(treatment, loose=np.asarray(list(loose_spaces(words.text)), np.int64).reshape(-1, 2))
+        return replace(treatment, loose=spans_of(loose_spaces(words.text)))
     if fold and kind in ("prose", "markdown"):
-        stays = np.isin(units.line, list(trouble_lines(_lines_of(words, units))))
+        stays = _by_line(words, units, trouble_lines)[units.line]
         treatment.codes[stays & (treatment.codes == 0)] = CODE["errors"]
         return replace(treatment, sticky=treatment.sticky & ~stays)
     return _folded(words, units, treatment) if fold and kind == "log" else treatment
@@ -109,20 +114,24 @@ def nothing_wrong(original: str, shortened: str) -> str:
 
 
 def _treat_prose(words: Words, units: Units, plain: Treatment) -> Treatment:
-    spans = list(match_heads(_BULLET, words, units.heads))
-    spans += match_heads(_DOCUMENT, words, units.heads, "DPS文")
-    speakers = list(match_heads(_SPEAKER, words, units.heads)) if stands_in(words.text, ":") else []
-    if len(speakers) >= _FEWEST_SPEAKERS:
-        spans += speakers
     marks = np.zeros(len(words), np.uint8)
-    mark_spans(words, marks, spans, "structure")
+    mark_spans(words, marks, match_heads(_BULLET, words, units.heads), "structure")
+    mark_spans(words, marks, match_heads(_DOCUMENT, words, units.heads, "DPS文"), "structure")
+    if stands_in(words.text, ":"):
+        speakers = spans_of(match_heads(_SPEAKER, words, units.heads))
+        if len(speakers) >= _FEWEST_SPEAKERS:
+            mark_spans(words, marks, speakers, "structure")
     sticky = (marks > 0) & (plain.codes == 0)
     return replace(plain, sticky=sticky)
 
 
 def _treat_markdown(words: Words, units: Units, plain: Treatment) -> Treatment:
-    for pattern in (_HEADING, _LINK, _FRONT_MATTER):
-        mark_spans(words, plain.codes, (found.span() for found in pattern.finditer(words.text)), "structure")
+    text = words.text
+    for found in (match_at(_HEADING, text, line_starts(words.codes)), find_all(_LINK, text, "![")):
+        mark_spans(words, plain.codes, (one.span() for one in found), "structure")
+    if text.startswith(_FRONT_MATTER):
+        end = next(find_all(_END_OF_FRONT_MATTER, text, "\n", len(_FRONT_MATTER)), None)
+        mark_spans(words, plain.codes, [(0, end.end())] if end else [], "structure")
     return _treat_prose(words, units, plain)
 
 
@@ -135,9 +144,9 @@ def _treat_json(words: Words, units: Units, plain: Treatment) -> Treatment:
     return replace(plain, validate=check_json)
 
 
-def _inner_words(words: Words, spans: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+def _inner_words(words: Words, spans: Iterable[tuple[int, int]] | NDArray[np.int64]) -> NDArray[np.int64]:
     """The first of the words that lie in each span, and the one behind the last, shape [spans, 2]."""
-    flat = np.asarray(list(spans), np.int64).reshape(-1, 2)
+    flat = spans if isinstance(spans, np.ndarray) else spans_of(spans)
     first = np.searchsorted(words.starts, flat[:, 0], "left")
     return np.stack((first, np.searchsorted(words.ends, flat[:, 1], "right")), axis=1)
 
@@ -156,24 +165,24 @@ def _treat_code(words: Words, units: Units, plain: Treatment) -> Treatment:
 def _treat_outline(words: Words, units: Units, plain: Treatment) -> Treatment:
     """Code that was read long ago: by whole lines, those that say what there is before what it does."""
     _release(plain.codes)
-    return _choose_lines(units, plain, outline_lines(_lines_of(words, units)), set())
+    return _choose_lines(units, plain, _by_line(words, units, outline_lines))
 
 
 def _treat_log(words: Words, units: Units, plain: Treatment) -> Treatment:
     _release(plain.codes)
-    kept, repeated = log_lines(_lines_of(words, units))
+    kept, repeated = _by_line(words, units, log_lines)
     return _choose_lines(units, plain, kept, repeated)
 
 
 def _treat_diff(words: Words, units: Units, plain: Treatment) -> Treatment:
     _release(plain.codes)
-    kept = changed_lines(_lines_of(words, units))
-    return replace(_choose_lines(units, plain, kept, set()), validate=check_diff)
+    kept = _by_line(words, units, changed_lines)
+    return replace(_choose_lines(units, plain, kept), validate=check_diff)
 
 
 def _treat_trace(words: Words, units: Units, plain: Treatment) -> Treatment:
     _release(plain.codes)
-    kept, repeated = trace_lines(_lines_of(words, units))
+    kept, repeated = _by_line(words, units, trace_lines)
     return _choose_lines(units, plain, kept, repeated)
 
 
@@ -182,7 +191,9 @@ def _treat_html(words: Words, units: Units, plain: Treatment) -> Treatment:
     codes, group, scores = plain.codes, plain.group, plain.scores.copy()
     mark_spans(words, codes, tag_places(words.codes), "tags")
     mark_spans(words, codes, parts.shown, "tags")
-    for number, (first, last) in enumerate(_inner_words(words, parts.noise).tolist()):
+    noise = _inner_words(words, parts.noise)
+    places = zip(numbers_of(noise[:, 0]), numbers_of(noise[:, 1]), strict=True)
+    for number, (first, last) in enumerate(in_turns(places)):
         free = codes[first:last] != CODE["forced"]
         codes[first:last][free] = 0
         group[first:last][free] = number
@@ -223,13 +234,12 @@ def _release(codes: NDArray[np.uint8]) -> None:
 def _folded(words: Words, units: Units, treatment: Treatment) -> Treatment:
     """The log with its repeats folded: their patterns come first, they come last."""
     firsts = np.flatnonzero(np.diff(units.line, prepend=-1))
-    strings, bounds = words.strings(), [*firsts.tolist(), len(words)]
-    folded = fold_lines([strings[start:end] for start, end in pairwise(bounds)])
+    folded = fold_lines(words, firsts)
     gone = treatment.gone.copy()
-    gone[[int(firsts[line]) + at for line, at in folded.gone]] = True
+    gone[folded.gone] = True
     scores = treatment.scores.copy()
-    scores[np.isin(units.line, list(folded.patterns))] = HIGHEST
-    repeat = np.isin(units.line, list(folded.repeats))
+    scores[folded.patterns[units.line]] = HIGHEST
+    repeat = folded.repeats[units.line]
     scores[repeat] = np.minimum(LOWEST, LOWEST + (treatment.scores[repeat] - HIGHEST) / HIGHEST)
     return replace(treatment, scores=scores, gone=gone & (treatment.codes == 0))
 
@@ -241,22 +251,33 @@ def _by_lines(units: Units, plain: Treatment) -> Treatment:
     return replace(plain, sentence=line, group=line.copy(), scores=means[line].astype(np.float32))
 
 
-def _choose_lines(units: Units, plain: Treatment, kept: set[int], repeated: set[int]) -> Treatment:
-    """Lines by number: those that stay, and those that go first."""
+def _choose_lines(
+    units: Units, plain: Treatment, kept: NDArray[np.bool_], repeated: NDArray[np.bool_] | None = None
+) -> Treatment:
+    """By lines: those that stay, and those that go first, shape [lines] each."""
     by_lines = _by_lines(units, plain)
-    stays = np.isin(units.line, list(kept)) & (plain.codes == 0)
+    stays = kept[units.line] & (plain.codes == 0)
     plain.codes[stays] = CODE["errors"]
-    by_lines.scores[np.isin(units.line, list(repeated))] = LOWEST
+    if repeated is not None:
+        by_lines.scores[repeated[units.line]] = LOWEST
     return by_lines
 
 
+def _by_line(words: Words, units: Units, judge: Callable[[list[str]], T]) -> T:
+    """What `judge` says of the lines that have words: line i is that of the words with `units.line == i`."""
+    lines = _lines_of(words, units)
+    judged = judge(lines)
+    let_go(lines)
+    return judged
+
+
 def _lines_of(words: Words, units: Units) -> list[str]:
-    """The lines that have words, in order: line i is that of the words with `units.line == i`."""
     firsts = np.flatnonzero(np.diff(units.line, prepend=-1))
     lasts = np.append(firsts[1:], len(words)) - 1
     text = words.text
     lines = []
-    for start, end in zip(words.starts[firsts].tolist(), words.ends[lasts].tolist(), strict=True):
+    places = zip(numbers_of(words.starts[firsts]), numbers_of(words.ends[lasts]), strict=True)
+    for start, end in places:
         begin = text.rfind("\n", 0, start) + 1  # with its indentation
-        lines.append(text[begin:end])
+        lines.append(part_of(text, begin, end))
     return lines
