@@ -22,6 +22,7 @@ _CLOSING = {
 }
 _OPENING_BEGINS = re.compile("<(?:!--|script|style|svg|noscript|template)", re.IGNORECASE)
 _CLOSING_BEGINS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in _CLOSING}
+_FEW = 64 * 1024  # characters that are searched in one step
 _STEP = 256 * 1024  # characters
 _KEPT = re.compile(
     r"<(h[1-6]|title|a|th|caption|code|pre|kbd|button|label|option|textarea)\b[^<>]*>"
@@ -88,4 +89,7 @@ def _tags(text: str) -> Iterator[str]:
     for start, end in chain(_noise(text), [(len(text), 0)]):
         pieces += [text[place : min(place + _STEP, start)] for place in range(at, start, _STEP)]
         at = end
-    return (tag.group() for tag in find_short(TAG, join_pieces(pieces), LONGEST_TAG + 4))
+    left = join_pieces(pieces)
+    if len(left) <= _FEW:
+        return iter(TAG.findall(left))
+    return (tag.group() for tag in find_short(TAG, left, LONGEST_TAG + 4))

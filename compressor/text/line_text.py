@@ -32,6 +32,7 @@ _NO_TROUBLE = re.compile(
 _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|\d+")
 _NO_VARIABLE = re.compile(r"[^\da-fA-Fx]")
 _LONG_LINE = 32 * 1024  # characters that are looked at in one step
+_FEW_WORDS = 1 << 14  # that are read in one step
 _DIGIT = re.compile(r"\d")
 _NAME_LETTERS = 3  # a word that tells one kind of line from another has so many letters
 _PLAIN_WORD = re.compile(r"(?<!\S)[\"'(]?[A-Za-z\u00c0-\u024f'’\-]+[.,;:!?)\"']*(?!\S)")
@@ -140,26 +141,45 @@ def fold_lines(words: Words, firsts: NDArray[np.int64]) -> Folded:
     repeats = np.flatnonzero(pattern != np.arange(len(pattern)))
     patterns = np.zeros(len(pattern), bool)
     patterns[pattern[repeats]] = True
+    gone = np.fromiter(_said_again(words, begins, ends, pattern, spread), np.int64)
+    forget(forms)
+    forget(spread)
+    return Folded(patterns, pattern != np.arange(len(pattern)), gone)
+
+
+def _said_again(
+    words: Words,
+    begins: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    pattern: NDArray[np.int64],
+    spread: Mapping[str, int],
+) -> Iterator[int]:
+    """The words of repeats that only say what their patterns said."""
+    repeats = np.flatnonzero(pattern != np.arange(len(pattern)))
+    numbers = pattern[repeats]
     names: dict[int, int] = {}
-    gone = np.zeros(len(words), bool)
-    mine = _words_by_line(words, begins[repeats], ends[repeats])
-    its = _words_by_line(words, begins[pattern[repeats]], ends[pattern[repeats]])
-    places = zip(numbers_of(pattern[repeats]), numbers_of(begins[repeats]), strict=True)
-    for (number, begin), line, other in zip(places, mine, its, strict=True):
+    lines = _words_by_line(words, begins[repeats], ends[repeats])
+    others = _words_by_line(words, begins[numbers], ends[numbers])
+    places = zip(numbers_of(numbers), numbers_of(begins[repeats]), strict=True)
+    for (number, begin), line, other in zip(places, lines, others, strict=True):
         if number not in names:
             names[number] = _name_of(other, spread)
         name = names[number]
         same = [at for at, (word, its_word) in enumerate(zip(line, other, strict=True)) if word == its_word]
         if len(same) == len(line):  # word for word: the name alone says that it came again
             name = max(name, 0)
-        gone[[begin + at for at in same if at != name]] = True
-    forget(forms)
-    forget(spread)
-    return Folded(patterns, pattern != np.arange(len(pattern)), np.flatnonzero(gone))
+        for at in same:
+            if at != name:
+                yield begin + at
 
 
 def _words_by_line(words: Words, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[list[str]]:
     """The words of each of the lines from these words on up to those."""
+    if len(words) <= _FEW_WORDS:
+        strings = words.strings()
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            yield strings[begin:end]
+        return
     text = words.text
     for begin, end in zip(numbers_of(begins), numbers_of(ends), strict=True):
         places = zip(words.starts[begin:end].tolist(), words.ends[begin:end].tolist(), strict=True)

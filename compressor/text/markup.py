@@ -54,7 +54,8 @@ def code_spans(text: str, codes: NDArray[np.uint32]) -> Iterator[Place]:
     `codes` are the text's characters, [characters].
     """
     lines = line_starts(codes)
-    yield from _indented_code(text, lines)
+    first = codes[lines[lines < len(codes)]]
+    yield from _indented_code(text, lines[: len(first)][(first == ord(" ")) | (first == ord("\t"))])
     if stands_in(text, "`") or stands_in(text, "~~~"):
         yield from fence_spans(text, lines)
         for code in find_short(_INLINE_CODE, text, _LONGEST_CODE):
@@ -67,7 +68,7 @@ def _indented_code(text: str, places: NDArray[np.int64]) -> Iterator[Place]:
         return
     start = end = lines = coded = 0  # of the block so far; all of a text may be one
     for found in match_at(_INDENTED_LINE, text, places):
-        if lines and _NO_FEED.search(text, end, found.start()):
+        if lines and end + 1 < found.start() and _NO_FEED.search(text, end, found.start()):
             if coded >= 0.5 * lines:
                 yield start, end
             lines = coded = 0

@@ -114,6 +114,8 @@ def find_short(pattern: re.Pattern[str], text: str, longest: int, start: int = 0
 
 def has_match(pattern: re.Pattern[str], text: str) -> bool:
     """Whether `pattern.search(text)` finds anything, for a pattern that looks at 60 characters at most."""
+    if len(text) <= _SCAN:
+        return pattern.search(text) is not None
     return next(find_short(pattern, text, _AHEAD), None) is not None
 
 

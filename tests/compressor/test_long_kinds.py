@@ -35,9 +35,9 @@ def _small_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         (searching, ("_STEP", "_SCAN")),
         (tallies, ("_STEP", "_READ")),
         (words, ("_AT_ONCE",)),
-        (html_text, ("_STEP",)),
+        (html_text, ("_STEP", "_FEW")),
         (code_text, ("_NEAR",)),
-        (line_text, ("_LONG_LINE",)),
+        (line_text, ("_LONG_LINE", "_FEW_WORDS")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, step)
