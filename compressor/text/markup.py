@@ -17,7 +17,8 @@ from compressor.text.words import cover
 
 Place = tuple[int, int]
 _FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
-_INDENTED_LINE = re.compile(r"^(?: {4,}|\t+)\S[^\n]*", re.MULTILINE)
+# A block, or a piece of one: it may be the whole of a text.
+_INDENTED = re.compile(r"^(?: {4,}|\t+)\S[^\n]*(?:\n+(?: {4,}|\t+)\S[^\n]*){0,50}", re.MULTILINE)
 _NO_FEED = re.compile(r"[^\n]")
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)[^`\n]{1,500}\1(?!`)")
 _LONGEST_CODE = 600
@@ -67,7 +68,7 @@ def _indented_code(text: str, places: NDArray[np.int64]) -> Iterator[Place]:
     if not (begins or stands_in(text, "\n    ") or stands_in(text, "\n\t")):
         return
     start = end = lines = coded = 0  # of the block so far; all of a text may be one
-    for found in match_at(_INDENTED_LINE, text, places):
+    for found in match_at(_INDENTED, text, places):
         if lines and end + 1 < found.start() and _NO_FEED.search(text, end, found.start()):
             if coded >= 0.5 * lines:
                 yield start, end
@@ -75,10 +76,9 @@ def _indented_code(text: str, places: NDArray[np.int64]) -> Iterator[Place]:
         if not lines:
             start = found.start()
         end = found.end()
-        for line in found.group().splitlines():
-            if line.strip():
-                lines += 1
-                coded += CODE_LINE.match(line) is not None or line.lstrip()[:1] in "$>{"
+        piece = [line for line in found.group().splitlines() if line.strip()]
+        lines += len(piece)
+        coded += sum(CODE_LINE.match(line) is not None or line.lstrip()[:1] in "$>{" for line in piece)
     if lines and coded >= 0.5 * lines:
         yield start, end
 

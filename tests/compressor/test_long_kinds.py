@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.text import code_text, html_text, line_text, searching, tallies, words
+from compressor.text import code_text, html_text, line_text, markup, searching, tallies, words
 from compressor.text.characters import Char
 from compressor.text.code_text import check_code, comment_lines
 from compressor.text.html_text import check_html, html_parts
@@ -31,6 +31,8 @@ STEPS = pytest.mark.parametrize("step", [1, 5, 1000])
 def _small_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     step = request.node.callspec.params.get("step", 1000) if hasattr(request.node, "callspec") else 1000
     monkeypatch.setattr(searching, "_AHEAD", 16)
+    block = markup._INDENTED.pattern.replace("{0,50}", f"{{0,{step // 3}}}")
+    monkeypatch.setattr(markup, "_INDENTED", re.compile(block, re.MULTILINE))
     for module, names in (
         (searching, ("_STEP", "_SCAN")),
         (tallies, ("_STEP", "_READ")),
