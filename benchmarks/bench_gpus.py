@@ -1,10 +1,10 @@
 """What several GPUs of one machine do together: gateway processes beside `terse compressor serve --gpus`.
 
     python -m benchmarks.bench_gpus TRANSCRIPTS.txt --tokenizer FOLDER [--shape xlmr-large] [--gpus 0 all]
-        [--clients 24] [--precision bf16] [--json OUT.json]
+        [--clients 24] [--texts 32] [--precision bf16] [--json OUT.json]
 
-For each of `--gpus`: the rate of scores, and from text to text, of so many client processes that share one
-compressor process with one encoder a GPU; random weights of a published shape. A row is printed once it is
+For each of `--gpus`: the rate of scores, and from text to text, of so many client processes with so many texts
+each, that share one compressor process with one encoder a GPU; random weights of a published shape. A row is printed once it is
 measured. --rehearse: encoders on this machine's CPU instead, which measures nothing.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.encoders.gpu import Case
 from benchmarks.encoders.measuring import ROWS, note
 from benchmarks.encoders.models import REFERENCE_NAME, SHAPES, make_model
-from benchmarks.encoders.processes import TEXTS_EACH, bench_processes, compressor_process
+from benchmarks.encoders.processes import bench_processes, compressor_process
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--shape", default="xlmr-large", choices=SHAPES)
     parser.add_argument("--gpus", nargs="+", default=["0", "all"])
     parser.add_argument("--clients", type=int, default=24)
+    # With 8 a client two GPUs are done after a second, of which the start takes some per cent.
+    parser.add_argument("--texts", type=int, default=32)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--words", type=int, default=60_000)
     parser.add_argument("--rehearse", action="store_true")
@@ -50,7 +52,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp())
     folder = make_model(home / REFERENCE_NAME[options.shape], options.shape, options.tokenizer)
     case = Case(options.shape, folder, text, (options.clients,), 0)
-    texts = case.prompts(TEXTS_EACH * options.clients)
+    texts = case.prompts(options.texts * options.clients)
     try:
         for gpus in options.gpus:
             encoders = count if gpus == "all" else len(gpus.split(","))
