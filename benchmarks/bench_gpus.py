@@ -4,8 +4,9 @@
         [--clients 24] [--texts 32] [--precision bf16] [--json OUT.json]
 
 For each of `--gpus`: the rate of scores, and from text to text, of so many client processes with so many
-texts each, that share one compressor process with one encoder a GPU; random weights of a published shape. A row
-is printed once it is measured. --rehearse: encoders on this machine's CPU instead, which measures nothing.
+texts each, that share one compressor process with one encoder a GPU; random weights of a published shape. A
+row is printed once it is measured. --rehearse: encoders on this machine's CPU instead, which measures
+nothing.
 """
 
 from __future__ import annotations
