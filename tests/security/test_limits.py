@@ -98,6 +98,7 @@ def test_a_bomb_is_refused_at_its_size_and_not_at_its_wire_size(
     seen = len(upstream.seen)
     bomb = gzip.compress(body(chat("a" * 200_000_000)), 9)
     assert len(bomb) < MOST_BODY
+    before = peak_of(gateway)
     reply = httpx.post(
         f"{gateway.url}/v1/chat/completions",
         content=bomb,
@@ -106,7 +107,7 @@ def test_a_bomb_is_refused_at_its_size_and_not_at_its_wire_size(
     )
     assert reply.status_code == 413
     assert len(upstream.seen) == seen
-    assert peak_of(gateway) < 400_000, "the bomb was unpacked"
+    assert peak_of(gateway) < before + 100_000, "the bomb was unpacked"  # what an encoder takes varies
     still_serves(gateway)
 
 
