@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Iterator
 
+from compressor.text.searching import place_of
+
 LONG = 64 * 1024  # characters that the decoder takes at once: some 0.2 ms
 # Long containers inside of long ones; those that lie deeper are read in one step, so that a text of nothing
 # but brackets is not read over and over.
@@ -42,10 +44,10 @@ def is_document(text: str) -> bool:
 
 def find_strings(text: str) -> Iterator[tuple[int, int]]:
     """Where strings begin and end, quotes included. One that is never closed is none."""
-    start = text.find('"')
+    start = place_of(text, '"')
     while start >= 0 and (last := _closing_quote(text, start + 1)) >= 0:
         yield start, last + 1
-        start = text.find('"', last + 1)
+        start = place_of(text, '"', last + 1)
 
 
 def begin_of_string(text: str, start: int, end: int) -> str:

@@ -15,7 +15,6 @@ from compressor.text.pieces import part_of
 # Shorter strings are names, labels and states, which programs compare; longer ones are read.
 LONG_STRING = 80
 FEWEST_WORDS = 12
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _LAYOUT = re.compile(r'["\[\]{}]|[ \t\r\n]+')
 _SIGN = re.compile(r"[\[\]{},:]|\s+|[^\s\[\]{},:]+")  # outside of strings
 _KEY_FOLLOWS = re.compile(r"\s*:")
@@ -151,7 +150,7 @@ def _signs(between: str, behind: bool, before: bool) -> Iterator[str]:
 
 def _outside(text: str) -> str:
     """A fragment without the insides of its strings and without its layout."""
-    return "".join(_STRING.sub('""', text).split())
+    return "".join('""'.join(text[begin:end] for begin, end in _outside_strings(text)).split())
 
 
 def _documents(text: str) -> list[Any]:

@@ -23,7 +23,7 @@ from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
 from gateway.compression.habits import NO_HABITS, Habits, decode_habits
 from gateway.compression.text_memory import LONG_CHARACTERS, Bounds, TextMemory, compact, size_of
 from gateway.stores.base import Cache
-from gateway.turns import on_thread
+from gateway.turns import at_work
 
 # A conversation that is taken up after a week is cold at every provider.
 TTL_SECONDS = 7 * 24 * 3600
@@ -306,7 +306,7 @@ class PrefixStore:
             end = start + _FIXED_AT_ONCE
             keys = {_form_key(generation, chain.links[i]): i for i in indices[start:end]}
             long = any(forms[index].is_long for index in keys.values())
-            items = await on_thread(_encoded, forms, keys) if long else _encoded(forms, keys)
+            items = await at_work(long, _encoded, forms, keys)
             if end >= len(indices):  # the end of the conversation comes with its last forms
                 items[f"c:{chain.head}"] = head.encode()
             stored = dict(zip(items, await self._store.add_many(items, TTL_SECONDS), strict=True))

@@ -20,7 +20,7 @@ from compressor.errors import CompressorError, EngineStopped, InvalidText, Overl
 from compressor.shapes import ScoreTimings, WordScores
 from gateway.compression.score_batches import SHORT_BYTES, ScoreBatches
 from gateway.large_body import sendable
-from gateway.turns import on_thread
+from gateway.turns import at_work
 
 # A process that is gone is noticed by the next call anyway; this bounds how long readiness stays wrong.
 _HEALTH_SECONDS = 1.0
@@ -92,7 +92,7 @@ class RemoteEngine:
 
     async def score(self, text: str) -> WordScores:
         """As the engine over there. Cancelling the call cancels it there."""
-        body = await on_thread(_encoded, text) if len(text) > _PIECE else _encoded(text)
+        body = await at_work(len(text) > _PIECE, _encoded, text)
         if len(body) <= SHORT_BYTES:
             return await self._batches.score(text)
         return await self._score_one(body)

@@ -13,7 +13,7 @@ from gateway.chat.request import rename_model
 from gateway.config import Config, ModelConfig, UpstreamConfig
 from gateway.errors import NotFound
 from gateway.shapes import ParsedRequest, Usage
-from gateway.turns import on_thread
+from gateway.turns import at_work
 from gateway.upstream.base import Upstream, UpstreamCall, UpstreamReply
 from gateway.upstream.headers import to_upstream
 from gateway.upstream.litellm_bridge import LitellmUpstream
@@ -85,10 +85,7 @@ class Directory:
         models = [model, *(self.find(name) for name in model.fallbacks)]
         # Looking for the name in a large body is work for a thread.
         large = len(outgoing.body) >= LARGE_BYTES and any(map(partial(_is_renamed, outgoing.request), models))
-        targets = [
-            await on_thread(self._target, outgoing, one) if large else self._target(outgoing, one)
-            for one in models
-        ]
+        targets = [await at_work(large, self._target, outgoing, one) for one in models]
         attempted = await attempt_all(targets)
         answered = models[attempted.target]
         return Sent(attempted.reply, answered, answered.upstream, attempted.attempts)
