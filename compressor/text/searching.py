@@ -119,36 +119,23 @@ def has_match(pattern: re.Pattern[str], text: str) -> bool:
     return next(find_short(pattern, text, _AHEAD), None) is not None
 
 
-def find_by_lines(pattern: re.Pattern[str], text: str, between: str = "\n") -> Iterator[re.Match[str]]:
-    """As `pattern.finditer(text)`, for a pattern that matches in MULTILINE mode and never across `between`,
-    of line feeds.
-
-    A piece of up to 32,000 characters takes one step, or more where `between` is rarer than that.
-    """
-    for start, end in _pieces(text, between):
-        yield from pattern.finditer(text, start, end)
-
-
 def lines_of(text: str) -> Iterator[str]:
     """As `text.splitlines()`, one by one."""
-    for start, end in _pieces(text, "\n"):
+    for start, end in _pieces(text):
         # The piece's own line feed ends its last line.
         yield from text[start + (start > 0) : end + (end < len(text))].splitlines()
 
 
 def between_feeds(text: str) -> Iterator[str]:
     """As `text.split("\n")`, one by one."""
-    for start, end in _pieces(text, "\n"):
+    for start, end in _pieces(text):
         yield from part_of(text, start + (start > 0), end).split("\n")
 
 
-def _pieces(text: str, between: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each piece; all but the last are followed by `between`, all but the first begin with
-    its last line feed.
-    """
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each piece, cut at line feeds: all but the first begin with one."""
     start = 0
-    while len(text) - start > _SCAN and (end := place_of(text, between, start + _SCAN)) >= 0:
-        end += len(between) - 1
+    while len(text) - start > _SCAN and (end := place_of(text, "\n", start + _SCAN)) >= 0:
         yield start, end
         start = end
     yield start, len(text)

@@ -14,7 +14,6 @@ from compressor.text.searching import (
     between_feeds,
     end_of,
     find_all,
-    find_by_lines,
     find_short,
     has_match,
     is_blank,
@@ -46,8 +45,6 @@ def test_long_texts_are_looked_into_as_short_ones_are(step: int, text: str, word
 
 
 LINES = st.text(st.sampled_from("|xy \n\r#=-<>ab\x0b\u2028"), max_size=60)
-WITHIN_LINES = re.compile(r"^[ \t]*\|[^\n]*\|[ \t]*$|x+$|^y", re.MULTILINE)
-ACROSS_LINES = re.compile(r"^[ \t]*(?:#{1,6}[ \t][^\n]*|[^\n]+\n(?:={3,}|-{3,})[ \t]*$)", re.MULTILINE)
 LONG_TAGS = re.compile(r"<[a-z][^<>]*>(?=\n)")
 SHORT_TAGS = re.compile(r"\b[xy]\b|<[a-z]{0,4}>|(?<=[\n|])#+?(?!=)")
 TAGS = re.compile(r"<(?:/?[a-z][^<>]{0,20})>|#+")
@@ -63,8 +60,6 @@ def test_patterns_find_the_same_piece_by_piece(step: int, text: str) -> None:
             (find_all(TAGS, text, "<#"), TAGS),
             (find_all(LONG_TAGS, text, re.compile("<[a-z]")), LONG_TAGS),
             (find_short(SHORT_TAGS, text, 8), SHORT_TAGS),
-            (find_by_lines(WITHIN_LINES, text), WITHIN_LINES),
-            (find_by_lines(ACROSS_LINES, text, "\n\n"), ACROSS_LINES),
         ):
             assert [one.span() for one in found] == [one.span() for one in pattern.finditer(text)]
         assert list(lines_of(text)) == text.splitlines()
