@@ -22,30 +22,34 @@ async def for_each(texts: Sequence[str], work: Callable[[str], Awaitable[Result]
     Overloaded, since then others keep the engine busy.
     """
     changed = asyncio.Condition()
-    at_work: list[int] = []  # characters of each text
-    ended = 0
+    held: list[int] = []  # characters of each text that has begun
+    running = ended = 0
 
     async def one(text: str) -> Result:
-        nonlocal ended
+        nonlocal running, ended
         size = len(text) if isinstance(text, str) else 0  # what is no text is refused by the work itself
-        while True:
-            async with changed:
-                await changed.wait_for(lambda: not at_work or sum(at_work) + size <= CHARACTERS_AT_ONCE)
-                at_work.append(size)
-            try:
-                return await work(text)
-            except Overloaded:
-                if len(at_work) == 1:
-                    raise
-            finally:
-                at_work.remove(size)
-                ended += 1
+        async with changed:
+            await changed.wait_for(lambda: not held or sum(held) + size <= CHARACTERS_AT_ONCE)
+            held.append(size)
+        try:
+            while True:
                 before = ended
-                async with changed:
-                    changed.notify_all()
+                running += 1
+                try:
+                    return await work(text)
+                except Overloaded:
+                    if running == 1 and ended == before:
+                        raise
+                finally:
+                    running -= 1
+                async with changed:  # trying again sooner would keep the engine busy with refusals
+                    while ended == before:
+                        await changed.wait()
+        finally:
+            held.remove(size)
+            ended += 1
             async with changed:
-                while ended == before:  # none of the others' since
-                    await changed.wait()
+                changed.notify_all()
 
     tasks = [asyncio.ensure_future(one(text)) for text in texts]
     try:
