@@ -16,9 +16,9 @@ from compressor.text.tokens import TokenCounter
 from compressor.turns import give_way, let_go
 from gateway.chat.conversation import Message, Path
 from gateway.chat.validation import part_of_json, same_json
+from gateway.compression.bounds import Bounds, compact, slices_of
 from gateway.compression.prefixes import Form
 from gateway.compression.score_cache import Scores
-from gateway.compression.text_memory import Bounds, compact, slices_of
 from gateway.releasing import keep
 from gateway.shapes import Segment
 from policies import Policy, rule_for

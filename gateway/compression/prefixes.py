@@ -20,8 +20,9 @@ from typing import Any
 import orjson
 
 from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
+from gateway.compression.bounds import FEW, Bounds, compact, decode_bounds, encode_bounds, size_of
 from gateway.compression.habits import NO_HABITS, Habits, decode_habits
-from gateway.compression.text_memory import LONG_CHARACTERS, Bounds, TextMemory, compact, size_of
+from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
 from gateway.stores.base import Cache
 from gateway.turns import at_work
 
@@ -31,7 +32,8 @@ _FRONT_BYTES = 8 * 1024 * 1024  # of forms remembered in this process: some 20,0
 _FORM_BYTES = 400  # of one without slices, key and dictionary slot included
 _SLICE = 250  # messages that are looked up at once
 _FIXED_AT_ONCE = 80  # messages that are stored at once: a millisecond or two
-_LONG_BOUNDS = 50_000  # edges of slices, which are read or written in half a millisecond
+_LONG_BOUNDS = 50_000  # edges of slices, and
+_LONG_BYTES = 50_000  # of a stored form: read or written in half a millisecond
 _HEADS = (
     4  # earlier ends of the conversation that are asked about: the last turn, and some that were edited away
 )
@@ -61,11 +63,19 @@ class Form:
         return texts
 
     def encode(self) -> bytes:
-        """Compact JSON; holds offsets, no text."""
-        # Piece by piece: one call for very many numbers would hold Python's lock for too long.
-        cuts = [(slot, length, orjson.Fragment(_list(bounds))) for slot, length, bounds in self.cuts]
+        """A line of JSON, then the bytes of the bounds that are not few; places in the text, none of it."""
+        tail: list[bytes] = []
+        cuts: list[tuple[object, ...]] = []
+        for slot, length, bounds in self.cuts:
+            if len(bounds) <= FEW:
+                cuts.append((slot, length, bounds))
+            else:
+                pieces, far = encode_bounds(bounds)
+                tail += pieces
+                cuts.append((slot, length, len(bounds), far))
         values = [self.tokens_before, self.tokens_after, self.free, cuts]
-        return orjson.dumps([*values, 1] if self.aged else values)
+        line = orjson.dumps([*values, 1] if self.aged else values)
+        return b"".join([line, b"\n", *tail]) if tail else line
 
     @property
     def size(self) -> int:
@@ -78,22 +88,21 @@ class Form:
         return sum([len(bounds) for _, _, bounds in self.cuts]) > _LONG_BOUNDS
 
 
-def _list(numbers: Sequence[int]) -> bytes:
-    pieces = range(0, len(numbers), _LONG_BOUNDS)
-    return b"[%b]" % b",".join([orjson.dumps(list(numbers[at : at + _LONG_BOUNDS]))[1:-1] for at in pieces])
-
-
 def decode_form(data: bytes) -> Form | None:
     """The form in stored bytes; None when they are none."""
     try:
-        before, after, free, cuts, *aged = orjson.loads(data)
-        return Form(
-            int(before),
-            int(after),
-            int(free),
-            tuple((int(slot), int(length), compact(map(int, bounds))) for slot, length, bounds in cuts),
-            bool(aged),
-        )
+        end = data.find(b"\n")
+        line = data if end < 0 else data[:end]
+        before, after, free, cuts, *aged = orjson.loads(line)
+        tail = memoryview(data)[len(line) + 1 :]
+        read: list[tuple[int, int, Bounds]] = []
+        for slot, length, bounds, *far in cuts:
+            if far:
+                read.append((int(slot), int(length), decode_bounds(tail, bounds, far[0])))
+                tail = tail[bounds + 4 * far[0] :]
+            else:  # few, or written before there were bytes for many
+                read.append((int(slot), int(length), compact(map(int, bounds))))
+        return Form(int(before), int(after), int(free), tuple(read), bool(aged))
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -275,7 +284,7 @@ class PrefixStore:
         if head is not None and head.generation:
             forms = await self._forms(head.generation, chain.links)
         else:
-            here |= self._take(wanted, answers[2 * len(heads) :])
+            here |= await self._take(wanted, answers[2 * len(heads) :])
             forms = [*map(here.get, keys), *await self._forms("", chain.links[_SLICE:])]
         return Known(tuple(forms), head, head_at, sighting, _decode_sighting(cold), decode_habits(habits))
 
@@ -287,7 +296,7 @@ class PrefixStore:
             here = self._here(keys)
             wanted = [key for key in keys if key not in here]
             if wanted:
-                here |= self._take(wanted, await self._store.get_many(wanted))
+                here |= await self._take(wanted, await self._store.get_many(wanted))
             forms += map(here.get, keys)
             await asyncio.sleep(0)
         return forms
@@ -310,9 +319,9 @@ class PrefixStore:
             if end >= len(indices):  # the end of the conversation comes with its last forms
                 items[f"c:{chain.head}"] = head.encode()
             stored = dict(zip(items, await self._store.add_many(items, TTL_SECONDS), strict=True))
+            theirs = await _decoded({key: stored[key] for key in keys if stored[key] != items[key]})
             for key, index in keys.items():
-                ours = stored[key] == items[key]
-                winners[index] = forms[index] if ours else decode_form(stored[key]) or forms[index]
+                winners[index] = theirs.get(key, forms[index])
                 self._remember(key, winners[index])
             if end < len(indices):
                 await asyncio.sleep(0)
@@ -344,13 +353,11 @@ class PrefixStore:
             self._front.move_to_end(key)
         return here
 
-    def _take(self, keys: Sequence[str], answers: Sequence[bytes | None]) -> dict[str, Form]:
-        taken: dict[str, Form] = {}
-        for key, data in zip(keys, answers, strict=True):
-            form = decode_form(data) if data is not None else None
-            if form is not None:
-                taken[key] = form
-                self._remember(key, form)
+    async def _take(self, keys: Sequence[str], answers: Sequence[bytes | None]) -> dict[str, Form]:
+        found = {key: data for key, data in zip(keys, answers, strict=True) if data is not None}
+        taken = await _decoded(found)
+        for key, form in taken.items():
+            self._remember(key, form)
         return taken
 
     def _remember(self, key: str, form: Form) -> None:
@@ -362,6 +369,17 @@ class PrefixStore:
         while self._room < 0 and self._front:
             _, dropped = self._front.popitem(last=False)
             self._room += dropped.size
+
+
+async def _decoded(stored: Mapping[str, bytes]) -> dict[str, Form]:
+    """The forms in what is stored, without what is none."""
+    long = any(len(data) > _LONG_BYTES for data in stored.values())
+    return await at_work(long, _forms_in, stored)
+
+
+def _forms_in(stored: Mapping[str, bytes]) -> dict[str, Form]:
+    decoded = {key: decode_form(data) for key, data in stored.items()}
+    return {key: form for key, form in decoded.items() if form is not None}
 
 
 def _encoded(forms: Mapping[int, Form], keys: Mapping[str, int]) -> dict[str, bytes]:

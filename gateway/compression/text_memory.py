@@ -9,29 +9,22 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from itertools import islice
 
-from compressor.text.pieces import join_pieces
 from compressor.text.searching import are_same
-from compressor.turns import give_way
+from gateway.compression.bounds import Bounds, size_of, slices_of
 
 _Name = tuple[bytes, int, str]  # team, length, sample
-Bounds = Sequence[int]  # start, end, start, end, ... of the slices that stay
 
 # Shorter texts are hashed in a microsecond or two; keeping them would only push longer ones out.
 LONG_CHARACTERS = 1024
 _KEPT_BYTES = 8 * 1024 * 1024  # a dozen conversations of 100,000 tokens, or a hundred of 10,000
 _SAMPLES = 64  # characters that a text is looked up by; then it is compared as a whole
 _SHORTENED = 4  # forms kept of one text: those of teams or policies that use it at the same time
-_PIECE = 256 * 1024  # characters encoded, or
-_SLICES = 20_000  # edges of slices put together, in one step: no longer one shuts all other threads out
-_FEW = 16  # edges
-_AT_ONCE = 20_000  # likewise
+_PIECE = 256 * 1024  # characters encoded in one step: no longer one shuts all other threads out
 _ENTRY_BYTES = 1000  # of an entry besides its texts
 
 
@@ -161,24 +154,6 @@ class TextMemory:
         return self._team, len(text), text[:: len(text) // _SAMPLES + 1]
 
 
-def compact(edges: Iterable[int]) -> Bounds:
-    """The numbers as they are kept: few as a tuple, many as an array, which takes a ninth of its memory.
-
-    Equal bounds are equal then. Raises OverflowError for what is no place in a text.
-    """
-    packed = array("I")
-    ahead = iter(edges)
-    while some := array("I", islice(ahead, _AT_ONCE)):  # in one step others would wait for all of them
-        packed += some
-        give_way()
-    return packed if len(packed) > _FEW else tuple(packed)
-
-
-def size_of(bounds: Bounds) -> int:
-    """Bytes of memory, about."""
-    return 4 * len(bounds) + 64 if isinstance(bounds, array) else 40 * len(bounds) + 40
-
-
 def digest_of(text: str) -> bytes:
     """SHA-256 of the text."""
     if len(text) <= _PIECE:
@@ -187,19 +162,3 @@ def digest_of(text: str) -> bytes:
     for start in range(0, len(text), _PIECE):
         digest.update(text[start : start + _PIECE].encode("utf-8", "surrogatepass"))
     return digest.digest()
-
-
-def slices_of(text: str, bounds: Sequence[int]) -> str:
-    """The slices put together. Raises ValueError for bounds that are none of this text's."""
-    if len(bounds) % 2 or (bounds and bounds[-1] > len(text)):
-        raise ValueError("the stored form is damaged")
-    parts: list[str] = []
-    last = 0
-    for first in range(0, len(bounds), _SLICES):
-        some = bounds[first : first + _SLICES]
-        if list(some) != sorted(some) or some[0] < last:
-            raise ValueError("the stored form is damaged")
-        last = some[-1]
-        pairs = zip(some[::2], some[1::2], strict=True)
-        parts.append("".join([text[start:end] for start, end in pairs]))
-    return parts[0] if len(parts) == 1 else join_pieces(parts)

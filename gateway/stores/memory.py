@@ -13,6 +13,7 @@ CACHE_BYTES: Final = 32 * 1024 * 1024
 ENTRY_OVERHEAD: Final = 290
 # A mapping that grows takes one step for it: 16 ms at 175,000 entries. Each of these has its share of them.
 _PARTS: Final = 16
+_LONG_VALUE: Final = 256 * 1024
 
 
 class MemoryCache:
@@ -76,7 +77,9 @@ class MemoryCache:
             return
         self._uses += 1
         # orjson's results keep the room that they grew in: 4 KB for 100 bytes, half a megabyte for 20 KB.
-        entry = (bytes(memoryview(value)), self._monotonic() + ttl_seconds, self._uses)
+        # Longer values are put together from pieces, and copying them would take milliseconds.
+        kept = bytes(memoryview(value)) if len(value) < _LONG_VALUE else value
+        entry = (kept, self._monotonic() + ttl_seconds, self._uses)
         self._part(key)[key] = entry
         self.bytes_used += size
         while self.bytes_used > self._max_bytes:

@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.compression import text_memory
-from gateway.compression.prefixes import Form, decode_form
-from gateway.compression.text_memory import (
-    LONG_CHARACTERS,
-    TextMemory,
-    compact,
-    digest_of,
-    size_of,
-    slices_of,
-)
+from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory, digest_of
 
 LONG = "The meeting of the board was moved to Friday. " * 60
 
@@ -93,41 +85,11 @@ def test_remembered_or_not_the_slices_are_the_same(piece: str, cuts: list[int]) 
     assert memory.shortened(text, tuple(bounds)) == expected
 
 
-@given(text=st.text(max_size=80), cuts=st.lists(st.integers(0, 80)), edges=st.integers(1, 4))
-def test_slices_are_put_together_in_pieces(text: str, cuts: list[int], edges: int) -> None:
-    bounds = bounds_of([min(cut, len(text)) for cut in cuts])
-    pairs = zip(bounds[::2], bounds[1::2], strict=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_memory, "_SLICES", 2 * edges)
-        assert slices_of(text, bounds) == "".join(text[start:end] for start, end in pairs)
-        if len(set(bounds)) > 1:
-            with pytest.raises(ValueError, match="damaged"):
-                slices_of(text, bounds[::-1])
-
-
 @given(st.text(max_size=80) | st.just("\ud800 lone"))
 def test_long_texts_are_hashed_in_pieces(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_memory, "_PIECE", 3)
         assert digest_of(text) == hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-@pytest.mark.parametrize("at_once", [1, 7, 20_000])
-@given(edges=st.lists(st.integers(0, 2**32 - 1), max_size=60))
-def test_bounds_are_kept_small_and_stay_equal(at_once: int, edges: list[int]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_memory, "_AT_ONCE", at_once)
-        bounds = compact(edges)
-    assert list(bounds) == edges
-    assert bounds == compact(tuple(edges))
-    assert size_of(compact(range(1000))) < 5000 < size_of(tuple(range(1000)))
-
-
-@pytest.mark.parametrize("edge", [-1, 2**32])
-def test_what_is_no_place_in_a_text_is_refused(edge: int) -> None:
-    with pytest.raises(OverflowError):
-        compact([edge])
-    assert decode_form(Form(1, 1, 0, ((0, 9, (0, 7)),)).encode().replace(b"7", str(edge).encode())) is None
 
 
 def test_a_team_meets_its_own_texts_only() -> None:
