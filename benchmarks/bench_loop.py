@@ -114,7 +114,7 @@ def _body(messages: Sequence[Mapping[str, object]]) -> bytes:
 
 def ask(path: str, body: bytes | None = None, *, chunked: bool = False) -> tuple[int, bytes]:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=300)
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=900)
     try:
         if body is None:
             connection.request("GET", path)
@@ -152,7 +152,7 @@ class Pings:
         self._thread.join()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=300)
         while not self._ended.wait(0.002):
             begun = time.perf_counter()
             connection.request("GET", "/health/liveness")

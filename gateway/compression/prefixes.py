@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,13 +22,14 @@ from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
 from gateway.compression.bounds import FEW, Bounds, compact, decode_bounds, encode_bounds, size_of
 from gateway.compression.habits import NO_HABITS, Habits, decode_habits
 from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
+from gateway.lru import LruCache
 from gateway.stores.base import Cache
 from gateway.turns import at_work
 
 # A conversation that is taken up after a week is cold at every provider.
 TTL_SECONDS = 7 * 24 * 3600
 _FRONT_BYTES = 8 * 1024 * 1024  # of forms remembered in this process: some 20,000 without slices
-_FORM_BYTES = 400  # of one without slices, key and dictionary slot included
+_FORM_BYTES = 490  # of one without slices, key and slot of the mapping included
 _SLICE = 250  # messages that are looked up at once
 _FIXED_AT_ONCE = 80  # messages that are stored at once: a millisecond or two
 _LONG_BOUNDS = 50_000  # edges of slices, and
@@ -256,8 +256,7 @@ class PrefixStore:
 
     def __init__(self, store: Cache, front_bytes: int = _FRONT_BYTES) -> None:
         self._store = store
-        self._front: OrderedDict[str, Form] = OrderedDict()
-        self._room = front_bytes
+        self._front: LruCache[Form] = LruCache(front_bytes, lambda _, form: form.size)
 
     async def look_up(self, chain: Chain) -> Known:
         """What is known; one round trip, two after a compaction.
@@ -322,7 +321,7 @@ class PrefixStore:
             theirs = await _decoded({key: stored[key] for key in keys if stored[key] != items[key]})
             for key, index in keys.items():
                 winners[index] = theirs.get(key, forms[index])
-                self._remember(key, winners[index])
+                self._front.put(key, winners[index])
             if end < len(indices):
                 await asyncio.sleep(0)
         return winners, _decode_head(stored[f"c:{chain.head}"]) or head
@@ -348,27 +347,14 @@ class PrefixStore:
 
     def _here(self, keys: Sequence[str]) -> dict[str, Form]:
         """What the front has; held, as it may be pushed out while the store is asked for the rest."""
-        here = {key: form for key in keys if (form := self._front.get(key)) is not None}
-        for key in here:
-            self._front.move_to_end(key)
-        return here
+        return {key: form for key in keys if (form := self._front.get(key)) is not None}
 
     async def _take(self, keys: Sequence[str], answers: Sequence[bytes | None]) -> dict[str, Form]:
         found = {key: data for key, data in zip(keys, answers, strict=True) if data is not None}
         taken = await _decoded(found)
         for key, form in taken.items():
-            self._remember(key, form)
+            self._front.put(key, form)
         return taken
-
-    def _remember(self, key: str, form: Form) -> None:
-        known = self._front.pop(key, None)
-        if known is not None:
-            self._room += known.size
-        self._front[key] = form
-        self._room -= form.size
-        while self._room < 0 and self._front:
-            _, dropped = self._front.popitem(last=False)
-            self._room += dropped.size
 
 
 async def _decoded(stored: Mapping[str, bytes]) -> dict[str, Form]:

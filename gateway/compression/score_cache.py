@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.lru import LruCache
 from gateway.stores.base import Cache
 
 Scores = NDArray[np.uint8]
@@ -25,7 +25,7 @@ TTL_SECONDS = 7 * 24 * 3600
 # 16 MiB hold the scores of some 15 million words, and leave a worker well under 150 MB.
 _FRONT_BYTES = 16 * 1024 * 1024
 _ASKED_AT_ONCE = 250  # keys: half a millisecond
-_ENTRY_OVERHEAD = 200  # bytes of key, array header and dictionary slot, as sys.getsizeof says
+_ENTRY_OVERHEAD = 290  # bytes of key, header, tuple and dictionary slot, as tracemalloc says
 
 
 @lru_cache(maxsize=4096)  # 13 us each
@@ -44,8 +44,7 @@ class ScoreCache:
 
     def __init__(self, store: Cache, front_bytes: int = _FRONT_BYTES) -> None:
         self._store = store
-        self._front: OrderedDict[str, bytes] = OrderedDict()
-        self._room = front_bytes
+        self._front: LruCache[bytes] = LruCache(front_bytes, lambda _, data: len(data) + _ENTRY_OVERHEAD)
 
     async def get(self, keys: Sequence[str]) -> list[Scores | None]:
         """The scores under each key, in order; None where nothing is known."""
@@ -64,29 +63,17 @@ class ScoreCache:
             for key, data in zip(missing, await self._store.get_many(missing), strict=True):
                 if data is not None:
                     found[key] = data
-                    self._remember(key, data)
-        for key in found:
-            if key in self._front:
-                self._front.move_to_end(key)
+                    self._front.put(key, data)
         return [np.frombuffer(found[key], np.uint8) if key in found else None for key in keys]
 
     def peek(self, key: str) -> Scores | None:
         """What is known here, without asking the store."""
-        data = self._front.get(key)
+        data = self._front.peek(key)
         return np.frombuffer(data, np.uint8) if data is not None else None
 
     async def put(self, scores: Mapping[str, Scores]) -> None:
         """Remembers scores here and in the store."""
         items = {key: values.tobytes() for key, values in scores.items()}
         for key, data in items.items():
-            self._remember(key, data)
+            self._front.put(key, data)
         await self._store.set_many(items, TTL_SECONDS)
-
-    def _remember(self, key: str, data: bytes) -> None:
-        if key in self._front:
-            return
-        self._front[key] = data
-        self._room -= len(data) + _ENTRY_OVERHEAD
-        while self._room < 0 and self._front:
-            _, dropped = self._front.popitem(last=False)
-            self._room += len(dropped) + _ENTRY_OVERHEAD

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from gateway.lru import LruCache
+
 # Scores are one byte a word: 32 MiB hold some 30 million words and leave a worker well under 150 MB.
 CACHE_BYTES: Final = 32 * 1024 * 1024
-# What CPython spends on an entry beside its key and value (dict slot, tuple, three objects), measured.
-ENTRY_OVERHEAD: Final = 290
-# A mapping that grows takes one step for it: 16 ms at 175,000 entries. Each of these has its share of them.
-_PARTS: Final = 16
+# What CPython spends on an entry beside its key and value (dict slot, two tuples, objects), measured.
+ENTRY_OVERHEAD: Final = 340
 _LONG_VALUE: Final = 256 * 1024
 
 
@@ -20,13 +19,18 @@ class MemoryCache:
     """A Cache in this process. No I/O, so its coroutines never wait."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES, monotonic: Callable[[], float] = time.monotonic) -> None:
-        # key -> value, expiry, number of its last use; the longest unused first
-        self._parts: list[OrderedDict[str, tuple[bytes, float, int]]] = [OrderedDict() for _ in range(_PARTS)]
-        self._uses = 0
-        self._max_bytes = max_bytes
+        self._entries: LruCache[tuple[bytes, float]] = LruCache(max_bytes, _size_of)  # value, expiry
         self._monotonic = monotonic
-        self.bytes_used = 0
-        self.evictions = 0
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of all entries, about."""
+        return self._entries.bytes_used
+
+    @property
+    def evictions(self) -> int:
+        """Entries that were pushed out by others."""
+        return self._entries.evictions
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values, None where there is none (any more)."""
@@ -49,49 +53,27 @@ class MemoryCache:
 
     async def close(self) -> None:
         """Forgets everything."""
-        for part in self._parts:
-            part.clear()
-        self.bytes_used = 0
-
-    def _part(self, key: str) -> OrderedDict[str, tuple[bytes, float, int]]:
-        return self._parts[hash(key) % _PARTS]
+        self._entries.clear()
 
     def _get(self, key: str) -> bytes | None:
-        part = self._part(key)
-        entry = part.get(key)
+        entry = self._entries.get(key)
         if entry is None:
             return None
-        value, expiry, _ = entry
+        value, expiry = entry
         if expiry <= self._monotonic():
-            self._drop(key)
+            self._entries.drop(key)
             return None
-        self._uses += 1
-        part[key] = (value, expiry, self._uses)
-        part.move_to_end(key)
         return value
 
     def _set(self, key: str, value: bytes, ttl_seconds: int) -> None:
-        self._drop(key)
-        size = len(key) + len(value) + ENTRY_OVERHEAD
-        if size > self._max_bytes or ttl_seconds <= 0:
+        if ttl_seconds <= 0:
+            self._entries.drop(key)
             return
-        self._uses += 1
         # orjson's results keep the room that they grew in: 4 KB for 100 bytes, half a megabyte for 20 KB.
         # Longer values are put together from pieces, and copying them would take milliseconds.
         kept = bytes(memoryview(value)) if len(value) < _LONG_VALUE else value
-        entry = (kept, self._monotonic() + ttl_seconds, self._uses)
-        self._part(key)[key] = entry
-        self.bytes_used += size
-        while self.bytes_used > self._max_bytes:
-            self._drop(self._longest_unused())
-            self.evictions += 1
+        self._entries.put(key, (kept, self._monotonic() + ttl_seconds))
 
-    def _longest_unused(self) -> str:
-        """The key that was used before all others."""
-        heads = [(part, next(iter(part))) for part in self._parts if part]
-        return min(heads, key=lambda head: head[0][head[1]][2])[1]
 
-    def _drop(self, key: str) -> None:
-        entry = self._part(key).pop(key, None)
-        if entry is not None:
-            self.bytes_used -= len(key) + len(entry[0]) + ENTRY_OVERHEAD
+def _size_of(key: str, entry: tuple[bytes, float]) -> int:
+    return len(key) + len(entry[0]) + ENTRY_OVERHEAD

@@ -44,4 +44,4 @@ async def test_the_front_is_bounded_and_forgets_the_oldest() -> None:
     found = await cache.get([f"s:{number}" for number in range(100)])
     assert found[0] is None
     assert found[99] is not None
-    assert sum(values is not None for values in found) == 8
+    assert sum(values is not None for values in found) == 7
