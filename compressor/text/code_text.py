@@ -16,10 +16,10 @@ _SHORT = 2000  # characters of a string or comment that are looked at in one ste
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """Languages that write strings and comments alike: what finds these, and how far it looks."""
+    """Languages that write strings and comments alike."""
 
+    begins: re.Pattern[str]  # the first character of each; alone it is found ten times as fast
     pattern: re.Pattern[str]
-    longest: int
 
 
 def _family_of(line_sign: str, block: str = "", short: int = _SHORT) -> _Family:
@@ -43,7 +43,7 @@ def _family_of(line_sign: str, block: str = "", short: int = _SHORT) -> _Family:
         comments, signs = rf"{comments}|/\*(?s:.{inside}?)\*/", rf"{line_sign}|/\*"
     opening = rf"\"\"\"|'''|[\"'`]|{signs}"
     pattern = re.compile(rf"(?s:{quoted})|(?P<comment>{comments})|(?P<opening>{opening})")
-    return _Family(pattern, 2 * short + 8)
+    return _Family(re.compile(rf"[\"'`{re.escape(line_sign[0] + block[:1])}]"), pattern)
 
 
 _HASH, _SLASH, _DASH = _family_of("#"), _family_of("//", "/*"), _family_of("--")
@@ -98,21 +98,22 @@ def comment_lines(text: str) -> Iterator[tuple[int, int]]:
 def _comments(text: str, family: _Family) -> Iterator[tuple[int, int]]:
     """All comments, whatever stands beside them."""
     known: dict[str, int] = {}
-    at: int | None = 0
-    while at is not None:
-        begin, at = at, None
-        for found in find_short(family.pattern, text, family.longest, begin):
-            start, sign = found.start(), found["opening"]
-            if sign is None:
-                if found["comment"] is not None:
-                    yield found.span()
-                continue
-            end = _end_of(text, start, sign, known)
-            if end is not None and sign not in _ENDS:
-                yield start, end
-            # Three signs that open nothing are an empty string and a sign.
-            at = end if end is not None else start + max(1, len(sign) - 1)
-            break
+    at = 0
+    for place in find_short(family.begins, text, 1):
+        start = place.start()
+        found = family.pattern.match(text, start) if start >= at else None
+        if found is None:
+            continue
+        sign, at = found["opening"], found.end()
+        if sign is None:
+            if found["comment"] is not None:
+                yield found.span()
+            continue
+        end = _end_of(text, start, sign, known)
+        if end is not None and sign not in _ENDS:
+            yield start, end
+        # Three signs that open nothing are an empty string and a sign.
+        at = end if end is not None else start + max(1, len(sign) - 1)
 
 
 def _end_of(text: str, start: int, sign: str, known: dict[str, int]) -> int | None:
