@@ -41,12 +41,14 @@ _of_thread = _OfThread()
 
 
 @contextmanager
-def short_turns() -> Iterator[None]:
-    """Short turns until the last of those who want them has ended; safe from any thread and coroutine."""
+def short_turns(seconds: float = SHORT_TURN) -> Iterator[None]:
+    """Turns no longer than this until the last of those who want short ones has ended; safe from any thread
+    and coroutine.
+    """
     with _Running.lock:
         if not _Running.count:
             _Running.usual = sys.getswitchinterval()
-            sys.setswitchinterval(min(SHORT_TURN, _Running.usual))
+        sys.setswitchinterval(min(seconds, sys.getswitchinterval()))
         _Running.count += 1
     try:
         yield

@@ -11,8 +11,8 @@ V = TypeVar("V")
 
 # A mapping that grows takes one step for it: 16 ms at 175,000 entries. Each of these has its share of them.
 _PARTS: Final = 16
-# Entries dropped in one step, half a millisecond. What is kept of a text of 32 MB pushes out ten thousand.
-_AT_ONCE: Final = 200
+# Entries dropped in one step, a third of a millisecond. What is kept of a text of 32 MB pushes out thousands.
+_AT_ONCE: Final = 50
 
 
 class LruCache(Generic[V]):

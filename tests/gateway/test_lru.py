@@ -61,7 +61,6 @@ async def test_what_a_large_value_pushes_out_leaves_in_turns_of_the_event_loop()
     assert sum(steps) == 4_500 and len(steps) > 20
     assert cache.peek("4999") == 1 and cache.peek("4499") is None
     cache.put("more", 500)  # and it is made again the next time
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    for _ in range(500 // lru._AT_ONCE):
+        await asyncio.sleep(0)
     assert cache.bytes_used == 5_000
