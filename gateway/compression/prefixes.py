@@ -8,7 +8,6 @@ winner's.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
@@ -24,14 +23,14 @@ from gateway.compression.habits import NO_HABITS, Habits, decode_habits
 from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
 from gateway.lru import LruCache
 from gateway.stores.base import Cache
-from gateway.turns import at_work
+from gateway.turns import at_work, pause
 
 # A conversation that is taken up after a week is cold at every provider.
 TTL_SECONDS = 7 * 24 * 3600
 _FRONT_BYTES = 8 * 1024 * 1024  # of forms remembered in this process: some 20,000 without slices
 _FORM_BYTES = 490  # of one without slices, key and slot of the mapping included
 _SLICE = 250  # messages that are looked up at once
-_FIXED_AT_ONCE = 80  # messages that are stored at once: a millisecond or two
+_FIXED_AT_ONCE = 40  # messages that are stored at once: a millisecond or less
 _LONG_BOUNDS = 50_000  # edges of slices, and
 _LONG_BYTES = 50_000  # of a stored form: read or written in half a millisecond
 _HEADS = (
@@ -297,7 +296,7 @@ class PrefixStore:
             if wanted:
                 here |= await self._take(wanted, await self._store.get_many(wanted))
             forms += map(here.get, keys)
-            await asyncio.sleep(0)
+            await pause()
         return forms
 
     async def fix(
@@ -323,7 +322,7 @@ class PrefixStore:
                 winners[index] = theirs.get(key, forms[index])
                 self._front.put(key, winners[index])
             if end < len(indices):
-                await asyncio.sleep(0)
+                await pause()
         return winners, _decode_head(stored[f"c:{chain.head}"]) or head
 
     async def note(self, head: str, sighting: Sighting) -> None:

@@ -6,7 +6,6 @@ own salt: one team cannot learn from response times what another has sent.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.lru import LruCache
 from gateway.stores.base import Cache
+from gateway.turns import pause
 
 Scores = NDArray[np.uint8]
 
@@ -53,7 +53,7 @@ class ScoreCache:
         scores: list[Scores | None] = []
         for start in range(0, len(keys), _ASKED_AT_ONCE):
             scores += await self._get(keys[start : start + _ASKED_AT_ONCE])
-            await asyncio.sleep(0)  # others get their turn
+            await pause()
         return scores
 
     async def _get(self, keys: Sequence[str]) -> list[Scores | None]:
