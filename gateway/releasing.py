@@ -28,7 +28,7 @@ _LONGEST_SECONDS = 60  # where large requests never end, full collections come b
 _YOUNG = 2_000
 _NEVER = 1_000_000  # rounds of the youngest generation before older ones are looked at
 _NONE = (0, _NEVER, _NEVER)  # thresholds without any collection
-_LONGEST_HUGE_SECONDS = 180  # where huge ones never end, those of young objects do, too
+_LONGEST_HUGE_SECONDS = 600  # where huge ones never end, those of young objects do, too
 
 _portions: ContextVar[list[list[Any]] | None] = ContextVar("portions", default=None)
 _size: ContextVar[int] = ContextVar("size", default=0)
