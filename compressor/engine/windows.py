@@ -23,7 +23,7 @@ _KIND_OF[[ord(c) for c in "\"')]}»”’」』"]] = _CLOSER
 _KIND_OF[[ord(c) for c in ".!?…;؛؟।"]] = _SENTENCE_END
 _KIND_OF[[ord(c) for c in "。！？；"]] = _FULLWIDTH_END  # no space follows these
 _MOST_CLOSERS = 3  # brackets and quotes between a full stop and the space
-_SIGNS = np.zeros(max(Char) + 1, bool)  # by class of character
+_SIGNS = np.zeros(Char.COUNT, bool)  # by class of character
 _SIGNS[[Char.SPACE, Char.OPEN, Char.CLOSE, Char.COMMA, Char.DASH, Char.PIPE, Char.LEFT, Char.TRAIL]] = True
 
 

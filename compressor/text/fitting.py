@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compressor.text.passages import Prepared, Rendered
 from compressor.text.selection import Columns
-from compressor.text.tallies import joined, running_count
+from compressor.text.tallies import joined, running_count, true_at
 from compressor.text.tokens import TokenCounter
 from compressor.turns import in_turns, let_go
 
@@ -190,7 +190,7 @@ def _fill(
     most = len(chosen)
     for _ in range(FILL_STEPS):
         spare = target - sum(tokens)
-        fitting = np.flatnonzero(~chosen & ~refused & (items.least <= spare))
+        fitting = true_at(~chosen & ~refused & (items.least <= spare))
         if not len(fitting) or sum(tokens) >= _close_enough(target):
             break
         count = max(1, min(most, int((np.cumsum(items.costs[fitting]) <= spare).sum())))

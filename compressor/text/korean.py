@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import Char
+from compressor.text.tallies import true_at
 from compressor.text.words import Words
 
 # By how many letters the word must have before it: "국가" and "전문가" end with no particle.
@@ -27,7 +28,7 @@ def particle_letters(words: Words) -> NDArray[np.int8]:
     count = np.zeros(len(words), np.int8)
     codes, starts, ends = words.codes, words.starts, words.ends
     last = codes[ends - 1] if len(words) else codes
-    at = np.flatnonzero((last >= _FIRST) & (last <= _LAST))
+    at = true_at((last >= _FIRST) & (last <= _LAST))
     if not len(at):
         return count
     for length, stem, keys in _tables():  # the longest first
@@ -40,7 +41,7 @@ def particle_letters(words: Words) -> NDArray[np.int8]:
         for place in range(1, stem + 1):
             found = found[np.isin(words.classes[ends[found] - length - place], (Char.OTHER, Char.DIGIT))]
         count[found] = length
-    ideology = np.flatnonzero(count == 1)
+    ideology = true_at(count == 1)
     ideology = ideology[codes[ends[ideology] - 1] == ord(_IDEOLOGY[1])]
     count[ideology[codes[ends[ideology] - 2] == ord(_IDEOLOGY[0])]] = 0
     return count

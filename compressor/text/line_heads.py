@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.text.tallies import numbers_of
+from compressor.text.tallies import changes_of, numbers_of, true_at
 from compressor.text.words import Words
 
 
@@ -23,9 +23,9 @@ class LineHeads:
 
 def line_heads(words: Words) -> LineHeads:
     """The beginnings of a text's lines; lines end at line feeds."""
-    breaks = np.flatnonzero(words.codes == 10)
+    breaks = true_at(words.codes == 10)
     upto = np.searchsorted(breaks, words.starts)
-    first = np.flatnonzero(np.diff(upto, prepend=-1))
+    first = changes_of(upto)
     places = np.concatenate(([-1], breaks))[upto[first]] + 1
     return LineHeads(places, words.codes[words.starts[first]])
 
@@ -47,7 +47,7 @@ def match_heads(
 
 def line_starts(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Where all lines of a text of these characters begin."""
-    return np.concatenate(([0], np.flatnonzero(codes == 10) + 1))
+    return np.concatenate(([0], true_at(codes == 10) + 1))
 
 
 def match_at(pattern: re.Pattern[str], text: str, places: NDArray[np.int64]) -> Iterator[re.Match[str]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.text.pieces import join_pieces
 from compressor.text.searching import has_match, is_blank, lines_of, same_items
-from compressor.text.tallies import numbers_of
+from compressor.text.tallies import edges_of, numbers_of, true_at
 from compressor.text.words import Words
 from compressor.turns import forget
 
@@ -138,7 +138,7 @@ def fold_lines(words: Words, firsts: NDArray[np.int64]) -> Folded:
         form = tuple("0" if _DIGIT.search(word) else word for word in line)
         pattern[index] = forms.setdefault(form, index)
     spread = Counter(word for form in forms for word in set(form))
-    repeats = np.flatnonzero(pattern != np.arange(len(pattern)))
+    repeats = true_at(pattern != np.arange(len(pattern)))
     patterns = np.zeros(len(pattern), bool)
     patterns[pattern[repeats]] = True
     gone = np.fromiter(_said_again(words, begins, ends, pattern, spread), np.int64)
@@ -155,7 +155,7 @@ def _said_again(
     spread: Mapping[str, int],
 ) -> Iterator[int]:
     """The words of repeats that only say what their patterns said."""
-    repeats = np.flatnonzero(pattern != np.arange(len(pattern)))
+    repeats = true_at(pattern != np.arange(len(pattern)))
     numbers = pattern[repeats]
     names: dict[int, int] = {}
     lines = _words_by_line(words, begins[repeats], ends[repeats])
@@ -250,7 +250,7 @@ def trace_lines(lines: Sequence[str]) -> tuple[Marks, Marks]:
             repeated[index] = line in seen
             seen[line] = None
     forget(seen)
-    edges = np.flatnonzero(np.diff(frames, prepend=False, append=False))
+    edges = edges_of(frames)
     kept = ~frames
     for begin, end in zip(numbers_of(edges[::2]), numbers_of(edges[1::2]), strict=True):
         # A frame takes up to two lines, so twice as many stay at each end.

@@ -12,7 +12,7 @@ from compressor.text.json_reading import JsonReader, NotJson
 from compressor.text.kinds import CODE_LINE
 from compressor.text.line_heads import line_starts, match_at
 from compressor.text.searching import find_all, find_short, stands_in
-from compressor.text.tallies import spans_of
+from compressor.text.tallies import spans_of, true_at
 from compressor.text.words import cover
 
 Place = tuple[int, int]
@@ -123,7 +123,7 @@ def table_spans(text: str, codes: NDArray[np.uint32]) -> NDArray[np.int64]:
     rows = spans_of(row.span() for row in match_at(_TABLE_ROW, text, lines))
     # The first row of a table is its header.
     headers = rows[rows[:, 0] > np.concatenate(([-2], rows[:-1, 1])) + 1]
-    pipes = np.flatnonzero(codes == ord("|"))
+    pipes = true_at(codes == ord("|"))
     pipes = pipes[cover(rows, len(codes))[pipes]]
     ruled = spans_of(
         (text.rfind("\n", 0, max(0, rule.start() - 1)) + 1, rule.end())

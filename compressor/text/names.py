@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.text.tallies import lengths_of, true_at
 from compressor.text.units import Units
 from compressor.text.words import Words
 
@@ -40,23 +41,26 @@ class Names:
 NO_NAMES = Names(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def find_names(words: Words, units: Units) -> Names:
-    """The names of a text. A name stays inside a sentence and ends where punctuation follows a word."""
+def find_names(words: Words, units: Units, article: NDArray[np.bool_]) -> Names:
+    """The names of a text. A name stays inside a sentence and ends where punctuation follows a word.
+
+    `article`: `articles` of the words.
+    """
     if len(words) < 2:
         return NO_NAMES
     capital_table, letter_table = _tables()
     first = np.minimum(words.codes[words.starts], _CASED)
     last = np.minimum(words.codes[words.ends - 1], _CASED)
-    capital = capital_table[first] & ~articles(words)
+    capital = capital_table[first] & ~article
     closed = letter_table[last]  # nothing but letters at its end
     together = closed[:-1] & (units.sentence[:-1] == units.sentence[1:])
     joined = capital[:-1] & capital[1:] & together
     inside = np.zeros(len(words), bool)
     inside[:-1] = joined
     inside[1:] |= joined
-    members = np.flatnonzero(inside)
-    begins = np.flatnonzero(~joined[np.maximum(members - 1, 0)] | (members == 0))
-    lengths = np.diff(begins, append=len(members))
+    members = true_at(inside)
+    begins = true_at(~joined[np.maximum(members - 1, 0)] | (members == 0))
+    lengths = lengths_of(begins, len(members))
     fits = np.repeat(lengths <= MOST_WORDS, lengths)
     short = lengths[lengths <= MOST_WORDS]
     return Names(members[fits], np.cumsum(short) - short, _find_links(words, capital, together))
@@ -66,7 +70,7 @@ def _find_links(words: Words, capital: NDArray[np.bool_], together: NDArray[np.b
     between = np.zeros(len(words), bool)
     between[1:-1] = capital[:-2] & capital[2:] & together[:-1] & together[1:]
     between &= words.ends - words.starts <= _LONGEST_LINK
-    at = np.flatnonzero(between)
+    at = true_at(between)
     return words.those_that(lambda word: word.lower() in _LINKS, at)
 
 
@@ -75,7 +79,7 @@ def articles(words: Words) -> NDArray[np.bool_]:
     codes, starts = words.codes, words.starts
     lengths = words.ends - starts
     found = np.zeros(len(words), bool)
-    at = np.flatnonzero(lengths == len(_THE))
+    at = true_at(lengths == len(_THE))
     for place, letter in enumerate(_THE):
         at = at[codes[starts[at] + place] | 32 == letter]
     found[at] = True

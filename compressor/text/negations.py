@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import codepoints
-from compressor.text.tallies import numbers_of
+from compressor.text.tallies import numbers_of, true_at
 from compressor.text.words import Words, words_at
 
 _BY_LANGUAGE = {
@@ -74,9 +74,11 @@ _UNSPACED_SIGNS = np.asarray(  # what these begin with
     [ord(sign) for sign in "不没沒無无未勿莫毋否别別非なまずぬไมอหບមពမ"], np.uint32
 )
 _FIRST_UNSPACED, _FIRST_HANGUL, _PERSIAN_N = 0x0E00, 0xAC00, 0x0646
-_VALUED = 0x2200  # scripts with upper and lower case lie below
-_SPREAD = np.uint32(2_654_435_761)
 STRIP = ".,;:!?\"'()[]{}«»“”„‘’*_…¿¡،؛؟।—–"
+_VALUED = 0x2200  # scripts with upper and lower case lie below
+_STRIPPED = np.zeros(_VALUED, bool)  # by code point; the last entry stands for all beyond
+_STRIPPED[[ord(sign) for sign in STRIP]] = True
+_SPREAD = np.uint32(2_654_435_761)
 
 
 @lru_cache(maxsize=65_536)
@@ -106,7 +108,7 @@ def negation_candidates(words: Words) -> NDArray[np.int64]:
         found |= codes[np.minimum(starts, len(codes) - 1)] == _PERSIAN_N
     found[words_at(words, _telling_places(codes))] = True
     found &= words.ends - words.starts <= _LONGEST
-    return np.flatnonzero(found)
+    return true_at(found)
 
 
 def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
@@ -118,7 +120,7 @@ def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
             yield glued.span()
     if words.text.isascii():
         return
-    places = np.flatnonzero(words.codes >= _FIRST_UNSPACED)
+    places = true_at(words.codes >= _FIRST_UNSPACED)
     places = places[np.isin(words.codes[places], _UNSPACED_SIGNS)]
     end = 0
     for place in numbers_of(places):
@@ -129,7 +131,7 @@ def unspaced_negations(words: Words) -> Iterator[tuple[int, int]]:
 
 def _glued_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Where `_GLUED` may match: an N behind one of its signs, or with another where its words end."""
-    at = np.flatnonzero((codes | 32) == ord("n"))
+    at = true_at((codes | 32) == ord("n"))
     fits = _GLUE_TABLE[np.minimum(codes[np.maximum(at - 1, 0)], 127)]
     for length in (len("no"), len("not"), len("none"), len("never")):
         fits |= _AFTER_TABLE[np.minimum(codes[np.minimum(at + length, len(codes) - 1)], 127)]
@@ -139,14 +141,12 @@ def _glued_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
 def _without_punctuation(words: Words) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Starts and ends of the words without the signs of `STRIP` around them; longer words as they are."""
     starts, ends = words.starts.copy(), words.ends.copy()
-    strip = np.zeros(_VALUED, bool)
-    strip[[ord(sign) for sign in STRIP]] = True
-    short = np.flatnonzero(ends - starts <= _LONGEST)
+    short = true_at(ends - starts <= _LONGEST)
     for places, step, shift in ((starts, 1, 0), (ends, -1, -1)):
         at = short
         while len(at):
             at = at[starts[at] < ends[at]]
-            at = at[strip[np.minimum(words.codes[places[at] + shift], _VALUED - 1)]]
+            at = at[_STRIPPED[np.minimum(words.codes[places[at] + shift], _VALUED - 1)]]
             places[at] += step
     return starts, ends
 
@@ -161,7 +161,7 @@ def _telling_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
                 here[:-step] &= codes[step:] == ord(sign)
                 here[-step:] = False
             marks |= here
-    return np.flatnonzero(marks)
+    return true_at(marks)
 
 
 def _letter_values(codes: NDArray[np.uint32], *, ascii_only: bool) -> NDArray[np.uint16]:

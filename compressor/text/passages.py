@@ -13,7 +13,7 @@ from compressor.errors import InvalidOption
 from compressor.shapes import Span
 from compressor.text.kinds import detect_kind
 from compressor.text.korean import particle_letters
-from compressor.text.names import NO_NAMES, Names, find_names
+from compressor.text.names import NO_NAMES, Names, articles, find_names
 from compressor.text.protection import CODE, mark_spans, protect_words
 from compressor.text.rendering import (
     Spacing,
@@ -25,7 +25,7 @@ from compressor.text.rendering import (
     without_spans,
 )
 from compressor.text.structures import treat
-from compressor.text.tallies import totals
+from compressor.text.tallies import changes_of, distances, lengths_of, totals, true_at
 from compressor.text.tokens import TokenCounter
 from compressor.text.units import Units, question_spans, split_units
 from compressor.text.words import Words, split_words
@@ -177,17 +177,18 @@ def outline(passage: Passage, counter: TokenCounter) -> Outline:
     units = split_units(words)
     prose = kind in _PROSE and not passage.whole
     particles = particle_letters(words) if prose else np.zeros(len(words), np.int8)
+    article = articles(words) if prose else np.zeros(len(words), bool)
     return Outline(
         words=words,
         spacing=measure_spacing(words, all_breaks="\n" in passage.force_tokens),
         tokens=len(starts),
-        costs=np.diff(upto, prepend=0).astype(np.float32),
+        costs=distances(upto).astype(np.float32),
         units=units,
         codes=codes,
         tails=tails,
         kind=kind,
-        shift=shift_of_words(words, units, particles) if prose else np.zeros(0),
-        names=find_names(words, units) if prose else NO_NAMES,
+        shift=shift_of_words(words, units, particles, article) if prose else np.zeros(0),
+        names=find_names(words, units, article) if prose else NO_NAMES,
         trailing=np.maximum(_trailing_signs(words), particles) if prose else particles,
     )
 
@@ -273,15 +274,15 @@ def _charge_heads(
     if not sticky.any():
         return
     heads = totals(line, costs * sticky)
-    candidates = np.flatnonzero(free)
+    candidates = true_at(free)
     if not len(candidates):
         costs[sticky] = 0
         return
     lines, values = line[candidates], scores[candidates]
-    begins = np.flatnonzero(np.diff(lines, prepend=-1))
-    highest = np.repeat(np.maximum.reduceat(values, begins), np.diff(begins, append=len(lines)))
+    begins = changes_of(lines)
+    highest = np.repeat(np.maximum.reduceat(values, begins), lengths_of(begins, len(lines)))
     best = candidates[values == highest]
-    best = best[np.diff(line[best], prepend=-1) > 0]  # the first of equals
+    best = best[changes_of(line[best])]  # the first of equals
     costs[best] += heads[line[best]].astype(np.float32)
     costs[sticky] = 0
 

@@ -19,7 +19,7 @@ from compressor.text.characters import Char
 from compressor.text.markup import code_spans, json_spans, table_spans
 from compressor.text.negations import STRIP, is_negation, negation_candidates, unspaced_negations
 from compressor.text.searching import all_places
-from compressor.text.tallies import running_count, spans_of
+from compressor.text.tallies import changes_of, running_count, spans_of, true_at
 from compressor.text.words import Words, cover, tag_places, texts_at, words_at
 
 # Code of a reason in `Protection.codes`; the first reason that fits is the one that is told.
@@ -155,8 +155,8 @@ def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
     """Words with a digit of any script, Chinese numbers of two signs and more, and the unit that follows."""
     classes = words.classes
     numeric = np.zeros(len(words), bool)
-    numeric[words_at(words, np.flatnonzero(classes == Char.DIGIT))] = True
-    chinese = np.flatnonzero((classes[words.starts] == Char.HAN_NUMBER) & (words.ends - words.starts >= 2))
+    numeric[words_at(words, true_at(classes == Char.DIGIT))] = True
+    chinese = true_at((classes[words.starts] == Char.HAN_NUMBER) & (words.ends - words.starts >= 2))
     if len(chinese):
         signs = np.concatenate(
             ([0], running_count((classes == Char.HAN_NUMBER) | (classes == Char.HAN_UNIT)))
@@ -164,11 +164,11 @@ def _protect_numbers(words: Words, codes: NDArray[np.uint8]) -> None:
         numeric[chinese[signs[words.ends[chinese]] - signs[words.starts[chinese]] >= 2]] = True
     code = CODE["numbers"]
     codes[numeric] = code
-    behind = np.flatnonzero(numeric[:-1] & ~numeric[1:]) + 1
+    behind = true_at(numeric[:-1] & ~numeric[1:]) + 1
     codes[
         words.those_that(lambda word: word.strip(STRIP).lower() in _AFTER_NUMBER, behind, _LONGEST_UNIT)
     ] = code
-    ahead = np.flatnonzero(numeric[1:] & ~numeric[:-1])
+    ahead = true_at(numeric[1:] & ~numeric[:-1])
     codes[words.those_that(lambda word: word.lower() in _BEFORE_NUMBER, ahead, _LONGEST_UNIT)] = code
 
 
@@ -199,11 +199,11 @@ def _name_candidates(words: Words) -> NDArray[np.int64]:
     marks = signs == _SPECIAL_SIGN
     marks[1:] |= _CHANGE_TABLE[pairs]
     marks[2:] |= (pairs[:-1] == _UPPER_SIGN * _SIGNS + _UPPER_SIGN) & (signs[2:] == _LOWER_SIGN)
-    at = np.flatnonzero(marks)
+    at = true_at(marks)
     index = np.searchsorted(words.starts, at, "right") - 1
     # A sign at the very end is punctuation ("end.", "note:"), unless it closes a call.
     index = index[(index >= 0) & (at < words.ends[np.maximum(index, 0)] - 1)]
-    return index[np.diff(index, prepend=-1) > 0]
+    return index[changes_of(index)]
 
 
 def _protect_negations(words: Words, codes: NDArray[np.uint8]) -> None:

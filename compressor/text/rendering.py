@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.text.characters import Char
 from compressor.text.pieces import join_pieces
-from compressor.text.tallies import running_count
+from compressor.text.tallies import distances, edges_of, running_count, true_at
 from compressor.text.words import Words
 from compressor.turns import in_turns
 
@@ -22,8 +22,10 @@ _NONE = -1
 _STEP = 1 << 18  # characters put together in one step
 _PERCENT = ord("%")
 _CARRIAGE_RETURN = 13
-_NUMBER_SIGNS = np.asarray([ord(sign) for sign in ".,:/-+–−~～"], np.uint32)
-_SPACED_LETTERS = (Char.OTHER, Char.DIGIT, Char.TRAIL)
+_NUMBER_SIGNS = np.zeros(0xFFFF, bool)  # by code point; the last entry stands for all beyond
+_NUMBER_SIGNS[[ord(sign) for sign in ".,:/-+–−~～"]] = True
+_SPACED_LETTERS = np.zeros(Char.COUNT, bool)  # by class of character
+_SPACED_LETTERS[[Char.OTHER, Char.DIGIT, Char.TRAIL]] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,10 @@ class Spacing:
 def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
     """Everything that rendering needs to know about the spaces of a text, computed once."""
     points = words.codes
-    breaks = np.flatnonzero(points == 10)
+    breaks = true_at(points == 10)
     starts = words.starts
     upto = np.searchsorted(breaks, starts)
-    count = np.diff(upto, prepend=0)
+    count = distances(upto)
     begins_line = count >= 1
     padded = np.concatenate(([_NONE, _NONE], breaks))
     break_at = np.where(begins_line, padded[upto + 1], _NONE)
@@ -68,7 +70,7 @@ def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
     if touches[1:].any():
         touches[:-1] |= ~has_space[1:]
         touches[1:] |= ~has_space[:-1]
-        near = np.flatnonzero(touches)
+        near = true_at(touches)
         sticks_left[near] = _sticks(words, starts[near]) | _numeric(words, starts[near], 1)
         sticks_right[near] = _sticks(words, words.ends[near] - 1) | _numeric(words, words.ends[near] - 1, -1)
     return Spacing(
@@ -90,11 +92,11 @@ def measure_spacing(words: Words, *, all_breaks: bool = False) -> Spacing:
 
 def _sticks(words: Words, at: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which of these places hold a letter or digit of a spaced script."""
-    found = np.isin(words.classes[at], _SPACED_LETTERS)
+    found = _SPACED_LETTERS[words.classes[at]]
     codes = words.codes[at[found]]
     sticks = np.zeros(int(codes.max(initial=0)) + 1, bool)  # by code point, of those that are there
     sticks[codes] = True
-    there = np.flatnonzero(sticks)
+    there = true_at(sticks)
     sticks[there] = [chr(point).isalnum() or point == _PERCENT for point in there.tolist()]
     found[found] = sticks[codes]
     return found
@@ -106,14 +108,15 @@ def _numeric(words: Words, at: NDArray[np.int32], step: int) -> NDArray[np.bool_
     "2." and "2013" stuck together would be another number, and so would "60" and "-1.5".
     """
     inner = np.clip(at + step, 0, len(words.codes) - 1)
-    joined: NDArray[np.bool_] = np.isin(words.codes[at], _NUMBER_SIGNS) & (words.classes[inner] == Char.DIGIT)
-    return joined
+    signs = _NUMBER_SIGNS[np.minimum(words.codes[at], len(_NUMBER_SIGNS) - 1)]
+    signs &= words.classes[inner] == Char.DIGIT
+    return signs
 
 
 def _with_carriage_return(points: NDArray[np.uint32], at: NDArray[np.int64]) -> NDArray[np.int32]:
     """Moves each place of a line feed before its carriage return, where there is one."""
     moved = at.copy()
-    here = np.flatnonzero(at > 0)
+    here = true_at(at > 0)
     returns = points[at[here] - 1] == _CARRIAGE_RETURN
     moved[here[returns]] -= 1
     return moved.astype(np.int32)
@@ -141,10 +144,10 @@ def _runs(emitted: NDArray[np.bool_], keep: NDArray[np.bool_]) -> tuple[NDArray[
     """First and last words of the runs of words that stay next to each other; dropped ones begin a run."""
     before = np.zeros(len(emitted), bool)
     before[1:] = emitted[:-1] & keep[1:]
-    begins = np.flatnonzero(emitted & ~before)
+    begins = true_at(emitted & ~before)
     behind = np.zeros(len(emitted), bool)
     behind[:-1] = before[1:]
-    return begins, np.flatnonzero(emitted & ~behind)
+    return begins, true_at(emitted & ~behind)
 
 
 def kept_slices(
@@ -185,7 +188,7 @@ def kept_slices(
     joined = np.ones(len(flat), bool)
     joined[1:] = flat[1:, 0] != flat[:-1, 1]
     merged = flat[joined]
-    merged[:, 1] = flat[np.append(np.flatnonzero(joined)[1:] - 1, len(flat) - 1), 1]
+    merged[:, 1] = flat[np.append(true_at(joined)[1:] - 1, len(flat) - 1), 1]
     return merged
 
 
@@ -201,7 +204,7 @@ def without_spans(slices: NDArray[np.int64], spans: NDArray[np.int64], length: i
     edges[spans[:, 0]] = 1
     edges[spans[:, 1]] = -1
     kept &= ~running_count(edges[:-1], np.int8).view(bool)
-    turns = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    turns = edges_of(kept)
     cut: NDArray[np.int64] = turns.reshape(-1, 2)
     return cut
 
@@ -251,7 +254,7 @@ def _break_lengths(words: Words, places: NDArray[np.int64]) -> NDArray[np.int64]
 
 def _with_all_breaks(words: Words, flat: NDArray[np.int64]) -> NDArray[np.int64]:
     """The slices, and every line break that none of them holds."""
-    breaks = np.flatnonzero(words.codes == 10)
+    breaks = true_at(words.codes == 10)
     covering = np.searchsorted(flat[:, 0], breaks, "right") - 1
     missing = breaks[(covering < 0) | (flat[covering, 1] <= breaks)]
     together = np.concatenate((flat, np.stack((missing, missing + 1), axis=1)))

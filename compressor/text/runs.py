@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.selection import Columns
-from compressor.text.tallies import running_count, totals
+from compressor.text.tallies import changes_of, running_count, totals, true_at
 from compressor.text.worth import logits_of
 from compressor.turns import give_way
 
@@ -66,7 +66,7 @@ def _sentence_lead(columns: Columns, worth: NDArray[np.float64]) -> NDArray[np.f
     """By how much the mean of each word's sentence is above the mean sentence of its text, shape [words]."""
     weights = columns.costs + 0.5  # words inside a longer token cost nothing, yet count
     means = totals(columns.sentence, weights * worth) / totals(columns.sentence, weights)
-    first = np.flatnonzero(np.diff(columns.sentence, prepend=-1))
+    first = changes_of(columns.sentence)
     text = columns.passage[first]
     sentences = np.maximum(np.bincount(text), 1)
     lead: NDArray[np.float64] = means - (np.bincount(text, means) / sentences)[text]
@@ -81,7 +81,7 @@ def hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDA
         joint: What a difference of one between a word and the one before costs; 0 where they do not hold
             together, as at the first word.
     """
-    begins = np.flatnonzero(joint == 0)
+    begins = true_at(joint == 0)
     series = np.empty_like(worth)
     at = 0
     while at < len(worth):  # sentences know nothing of each other
@@ -96,7 +96,7 @@ def hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDA
 def _hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> NDArray[np.float64]:
     """The same, all at once."""
     series = worth.copy()
-    place = np.flatnonzero(_held(joint))
+    place = true_at(_held(joint))
     worth, joint = worth[place], joint[place]
     for _ in range(_MOST_ROUNDS):
         if not len(place):
@@ -105,7 +105,7 @@ def _hold_together(worth: NDArray[np.float64], joint: NDArray[np.float64]) -> ND
         stretch = running_count(joint == 0) - 1
         mean = (np.bincount(stretch, worth) / np.bincount(stretch))[stretch]
         above = _best_choice(mean - worth, joint)
-        split = np.flatnonzero((joint[1:] > 0) & (above[1:] != above[:-1])) + 1
+        split = true_at((joint[1:] > 0) & (above[1:] != above[:-1])) + 1
         divided = np.zeros(int(stretch[-1]) + 1, bool)
         divided[stretch[split]] = True
         # Both sides keep their order from here on, so the difference between them costs each its share.
@@ -136,7 +136,7 @@ def _best_choice(cost: NDArray[np.float64], joint: NDArray[np.float64]) -> NDArr
     """
     added, low, high = cost.copy(), cost - joint, cost + joint
     reach = 1
-    while len(still := np.flatnonzero(low < high)):
+    while len(still := true_at(low < high)):
         behind: NDArray[np.int64] | slice
         before: NDArray[np.int64] | slice
         if _MANY * len(still) < len(low):

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.text.tallies import totals
+from compressor.text.tallies import totals, true_at
 
 LevelName = Literal["document", "paragraph", "sentence"]
 
@@ -129,7 +129,7 @@ def keep_order(
     if columns.relevance is not None and not levels:
         together = _standardised(worth) + RELEVANCE_WEIGHT * _standardised(columns.relevance)
         worth = np.rint(_STEPS * together).astype(np.float32)
-    return KeepOrder(_best_first(np.flatnonzero(columns.free), worth, rank, tier), tier)
+    return KeepOrder(_best_first(true_at(columns.free), worth, rank, tier), tier)
 
 
 def _best_first(

@@ -30,7 +30,7 @@ from compressor.text.line_text import (
 from compressor.text.pieces import part_of
 from compressor.text.protection import CODE, mark_spans
 from compressor.text.searching import find_all, stands_in
-from compressor.text.tallies import numbers_of, spans_of, totals
+from compressor.text.tallies import changes_of, numbers_of, spans_of, totals
 from compressor.text.units import Units
 from compressor.text.words import Words, cover, tag_places
 from compressor.turns import in_turns, let_go
@@ -233,7 +233,7 @@ def _release(codes: NDArray[np.uint8]) -> None:
 
 def _folded(words: Words, units: Units, treatment: Treatment) -> Treatment:
     """The log with its repeats folded: their patterns come first, they come last."""
-    firsts = np.flatnonzero(np.diff(units.line, prepend=-1))
+    firsts = changes_of(units.line)
     folded = fold_lines(words, firsts)
     gone = treatment.gone.copy()
     gone[folded.gone] = True
@@ -272,7 +272,7 @@ def _by_line(words: Words, units: Units, judge: Callable[[list[str]], T]) -> T:
 
 
 def _lines_of(words: Words, units: Units) -> list[str]:
-    firsts = np.flatnonzero(np.diff(units.line, prepend=-1))
+    firsts = changes_of(units.line)
     lasts = np.append(firsts[1:], len(words)) - 1
     text = words.text
     lines = []

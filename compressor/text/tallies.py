@@ -39,13 +39,52 @@ def numbers_of(array: NDArray[np.integer[Any]]) -> Iterator[int]:
         yield from array[at : at + _READ].tolist()
 
 
+def true_at(flags: NDArray[Any]) -> NDArray[np.int64]:
+    """Where a row of flags is true, or of numbers is not 0, shape [those].
+
+    As `np.flatnonzero`, whose wrappers take five times as long for a short text.
+    """
+    return flags.nonzero()[0]
+
+
+def changes_of(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Where a row of values begins, and where it goes over to another value, shape [runs]."""
+    changed = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=changed[1:])
+    return true_at(changed)
+
+
+def edges_of(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Start and end of each run of true flags, one after the other, shape [2 * runs]."""
+    beside = np.zeros(len(flags) + 2, bool)
+    beside[1:-1] = flags
+    return true_at(beside[1:] != beside[:-1])
+
+
+def distances(values: NDArray[Any], before: int = 0) -> NDArray[Any]:
+    """Of each value from the one ahead, of the first from `before`: `np.diff(values, prepend=before)`."""
+    steps = values.copy()
+    steps[1:] -= values[:-1]
+    steps[:1] -= before
+    return steps
+
+
+def lengths_of(begins: NDArray[Any], end: int) -> NDArray[Any]:
+    """Of the runs that begin at these places, the last one ending at `end`: `np.diff(begins, append=end)`."""
+    ends = np.empty_like(begins)
+    ends[:-1] = begins[1:]
+    ends[-1:] = end
+    ends -= begins
+    return ends
+
+
 def running_count(marks: NDArray[Any], dtype: type[np.number[Any]] = np.int64) -> NDArray[Any]:
     """How many marks stand up to and with each place, shape of `marks`.
 
     As `np.cumsum(marks, dtype=dtype)`, which holds the lock all the time (20 ms for 8 million marks).
     """
     if len(marks) <= _STEP:
-        return np.cumsum(marks, dtype=dtype)
+        return marks.cumsum(dtype=dtype)
     counts = np.empty(len(marks), dtype)
     for at in range(0, len(marks), _STEP):
         some = marks[at : at + _STEP].astype(dtype)

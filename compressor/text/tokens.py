@@ -23,6 +23,7 @@ from tiktoken.model import encoding_name_for_model
 
 from compressor.errors import CompressorError, InvalidOption
 from compressor.text.characters import Char, char_classes
+from compressor.text.tallies import true_at
 from compressor.turns import give_way, in_turns
 
 DEFAULT_ENCODING = "o200k_base"
@@ -294,7 +295,7 @@ def _blanks_begin(text: str) -> NDArray[np.int64]:
     for start in in_turns(range(0, len(text), _STEP)):
         blank = char_classes(text[start : start + _STEP]) == Char.SPACE
         begins = blank & ~np.concatenate(([after_blank], blank[:-1]))
-        found.append(np.flatnonzero(begins) + start)
+        found.append(true_at(begins) + start)
         after_blank = bool(blank[-1])
     return np.concatenate(found)
 

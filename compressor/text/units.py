@@ -17,7 +17,7 @@ from compressor.shapes import Span
 from compressor.text.characters import Char, lower_table
 from compressor.text.line_heads import LineHeads, line_heads, line_starts, match_at, match_heads
 from compressor.text.searching import stands_in
-from compressor.text.tallies import numbers_of, running_count
+from compressor.text.tallies import changes_of, distances, numbers_of, running_count, true_at
 from compressor.text.words import Words, looks_like_json, split_words, texts_at
 
 # Full stops that end no sentence. Single letters ("J. Smith", "U.S.") are seen by their form.
@@ -116,7 +116,7 @@ def question_spans(words: Words, units: Units) -> list[Span]:
     """Where the units stand that `question_units` ranks."""
     if not len(words):
         return []
-    firsts = np.flatnonzero(np.diff(units.sentence, prepend=-1))
+    firsts = changes_of(units.sentence)
     if len(words.text) > NEIGHBOURS_UP_TO:  # in groups, which stay inside a document
         document = units.document[firsts]
         position = np.arange(len(firsts)) - np.searchsorted(document, document, "left")
@@ -127,9 +127,9 @@ def question_spans(words: Words, units: Units) -> list[Span]:
 
 def _line_breaks(words: Words) -> NDArray[np.int32]:
     """How many line breaks stand before each word."""
-    newlines = np.flatnonzero(words.codes == 10)
+    newlines = true_at(words.codes == 10)
     before = np.searchsorted(newlines, words.starts)
-    counts: NDArray[np.int32] = np.diff(before, prepend=0).astype(np.int32)
+    counts: NDArray[np.int32] = distances(before).astype(np.int32)
     return counts
 
 
@@ -149,7 +149,7 @@ def _document_begins(words: Words, heads: LineHeads) -> NDArray[np.bool_]:
 def _wrapped(words: Words, line_begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Line breaks of hard-wrapped prose, where a sentence goes on in the next line."""
     wrapped = np.zeros(len(words), bool)
-    firsts = np.flatnonzero(line_begins)
+    firsts = true_at(line_begins)
     firsts = firsts[firsts > 0]
     long = words.ends[firsts - 1] - words.starts[np.append(0, firsts[:-1])] >= _WRAPPED_LINE
     last, begin = words.codes[words.ends[firsts - 1] - 1], words.codes[words.starts[firsts]]
@@ -165,13 +165,13 @@ def _after_full_stop(words: Words) -> NDArray[np.bool_]:
     """Words that begin a sentence because the word before ends one."""
     begins = np.zeros(len(words), bool)
     marks = _end_table()[np.minimum(words.codes[words.ends[:-1] - 1], _LAST_END)]
-    at = np.flatnonzero(marks)
+    at = true_at(marks)
     following = words.starts[at + 1]
     after = words.codes[following]
     apart = (words.ends[at] < following) | (words.classes[following] == Char.HAN)
     ending = _ENDING_OF[marks[at]]
     # A closing sign says nothing by itself, and a full stop may belong to an abbreviation.
-    unclear = np.flatnonzero((marks[at] == _CLOSER) | ((marks[at] == _STOP) & ~_long_and_plain(words, at)))
+    unclear = true_at((marks[at] == _CLOSER) | ((marks[at] == _STOP) & ~_long_and_plain(words, at)))
     ends = words.ends[at[unclear]]
     starts = np.maximum(words.starts[at[unclear]], ends - _LONGEST_END)
     ending[unclear] = np.fromiter(map(_ending, texts_at(words.text, starts, ends)), np.uint8, len(unclear))
@@ -186,7 +186,7 @@ def _long_and_plain(words: Words, at: NDArray[np.int64]) -> NDArray[np.bool_]:
     looked at here.
     """
     starts, ends = words.starts[at], words.ends[at]
-    inner = np.flatnonzero(_inner_table()[np.minimum(words.codes, _LAST_END)])
+    inner = true_at(_inner_table()[np.minimum(words.codes, _LAST_END)])
     plain = np.searchsorted(inner, ends) - np.searchsorted(inner, starts) == 1  # the full stop itself
     plain_length: NDArray[np.bool_] = (ends - starts == 1) | (
         plain & (ends - starts > _LONGEST_ABBREVIATION + 1)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from compressor.text.characters import SYLLABLE_CLOSERS, Char, char_table, codepoints
 from compressor.text.searching import find_short, place_of, stands_in
-from compressor.text.tallies import running_count
+from compressor.text.tallies import changes_of, running_count, true_at
 from compressor.turns import in_turns
 
 _AT_ONCE = 1 << 12  # words read in one step
@@ -105,7 +105,7 @@ def split_words(text: str) -> Words:
     stops = np.zeros(len(text) + 1, bool)
     stops[1:-1] = solid[:-1] & (~solid[1:] | cut[1:])
     stops[-1] = solid[-1]
-    starts, ends = np.flatnonzero(begins).astype(np.int32), np.flatnonzero(stops).astype(np.int32)
+    starts, ends = true_at(begins).astype(np.int32), true_at(stops).astype(np.int32)
     return Words(text, starts, ends, codes, classes)
 
 
@@ -113,7 +113,7 @@ def words_at(words: Words, places: NDArray[np.int64]) -> NDArray[np.int64]:
     """The words that these characters are in, each once, in order."""
     index = np.searchsorted(words.starts, places, "right") - 1
     index = index[(index >= 0) & (places < words.ends[np.maximum(index, 0)])]
-    return index[np.diff(index, prepend=-1) > 0]
+    return index[changes_of(index)]
 
 
 def _cuts(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -132,7 +132,7 @@ def _cuts(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> NDArray[np.b
     cut[2:] &= ~((classes[:-2] == Char.DIGIT) & (classes[1:-1] == Char.COMMA) & (classes[2:] == Char.DIGIT))
     if has_loose:
         cut[1:] &= (classes[1:] != Char.EXTEND) & (classes[1:] != Char.JOINER) & (classes[:-1] != Char.JOINER)
-        closers = np.flatnonzero(np.isin(codes, SYLLABLE_CLOSERS))
+        closers = true_at(np.isin(codes, SYLLABLE_CLOSERS))
         cut[closers[closers > 0] - 1] = False
     return cut
 
@@ -141,7 +141,7 @@ def _cuts(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> NDArray[np.b
 def _cut_table() -> NDArray[np.bool_]:
     """Whether a word begins between two neighbours, by class of the left (row) and right (column)."""
     table = np.zeros((_CLASSES, _CLASSES), bool)
-    kinds = list(Char)
+    kinds = range(Char.COUNT)
     loose = {Char.SPACE, Char.EXTEND, Char.JOINER}
     never_after = {Char.OPEN, Char.LEFT}
     han = (Char.HAN, Char.HAN_NUMBER, Char.HAN_UNIT)
@@ -173,8 +173,10 @@ def _cut_table() -> NDArray[np.bool_]:
 
 def _join_thousands(codes: NDArray[np.uint32], classes: NDArray[np.uint8]) -> None:
     """Makes a no-break space between two digits part of the number."""
+    if not len(codes) or codes.max() < min(_NO_BREAK_SPACES):
+        return
     for code in _NO_BREAK_SPACES:
-        at = np.flatnonzero(codes[1:-1] == code) + 1
+        at = true_at(codes[1:-1] == code) + 1
         classes[at[(classes[at - 1] == Char.DIGIT) & (classes[at + 1] == Char.DIGIT)]] = Char.OTHER
 
 
@@ -200,7 +202,9 @@ def _cut_around_tags(codes: NDArray[np.uint32], cut: NDArray[np.bool_]) -> None:
 
 def tag_places(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
     """What `TAG.finditer` finds, shape [tags, 2]. Looks at angle brackets only."""
-    brackets = np.flatnonzero((codes == _OPENS) | (codes == _CLOSES))
+    brackets = true_at((codes == _OPENS) | (codes == _CLOSES))
+    if len(brackets) < 2:
+        return np.zeros((0, 2), np.int64)
     starts, ends = brackets[:-1], brackets[1:]
     paired = (codes[starts] == _OPENS) & (codes[ends] == _CLOSES) & (ends - starts >= 2)
     starts, ends = starts[paired], ends[paired]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.text.characters import Char
-from compressor.text.names import Names, articles
-from compressor.text.tallies import running_count
+from compressor.text.names import Names
+from compressor.text.tallies import changes_of, lengths_of, running_count, true_at
 from compressor.text.units import Units
 from compressor.text.words import Words
 from compressor.turns import in_turns
@@ -29,9 +29,9 @@ FEWEST_DOCUMENTS = 3  # fewer: the first sentence is the beginning of the text, 
 _FOLDED_CODES = 0x3000  # case is told apart below; the scripts above have none, but for full-width letters
 _LONGEST = 64  # letters of a word that are compared
 _AT_ONCE = 1 << 14  # words
-_UNSPACED = np.zeros(max(Char) + 1, bool)  # by class of character
+_UNSPACED = np.zeros(Char.COUNT, bool)  # by class of character
 _UNSPACED[[Char.HAN, Char.KATAKANA, Char.SEA, Char.LEAD, Char.HAN_NUMBER, Char.HAN_UNIT]] = True
-_SPELLED = np.ones(max(Char) + 1, bool)
+_SPELLED = np.ones(Char.COUNT, bool)
 _SPELLED[[Char.SPACE, Char.OPEN, Char.CLOSE, Char.COMMA, Char.DASH, Char.PIPE, Char.LEFT, Char.TRAIL]] = False
 
 
@@ -47,7 +47,7 @@ def weigh_words(shift: NDArray[np.float64], names: Names, scores: NDArray[np.uin
     members, links = names.members, names.links
     if len(members):
         best = np.maximum.reduceat(logit[members], names.begins)
-        best = np.repeat(best, np.diff(names.begins, append=len(members)))
+        best = np.repeat(best, lengths_of(names.begins, len(members)))
         logit[members] += TOGETHER * (best - logit[members])
     logit[links] = np.maximum(logit[links], np.minimum(logit[links - 1], logit[links + 1]))
     worth = scores.astype(np.float32)
@@ -70,16 +70,16 @@ def _logits() -> NDArray[np.float64]:
     return logits_of(np.arange(256))
 
 
-def shift_of_words(words: Words, units: Units, particles: NDArray[np.int8]) -> NDArray[np.float64]:
+def shift_of_words(
+    words: Words, units: Units, particles: NDArray[np.int8], article: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """What a word's place adds to its score, in logits, shape [words]. Depends on this text alone.
 
-    `particles`: `particle_letters` of the words.
+    `particles`: `particle_letters` of the words; `article`: `articles` of them.
     """
     if not len(words):
         return np.zeros(0)
-    shift: NDArray[np.float64] = -REPEATED * np.log1p(mentions_before(words, particles)) - ARTICLE * articles(
-        words
-    )
+    shift: NDArray[np.float64] = -REPEATED * np.log1p(mentions_before(words, particles)) - ARTICLE * article
     if int(units.document[-1]) + 1 >= FEWEST_DOCUMENTS:
         shift += OPENING * _in_first_sentence(units)
     return shift
@@ -95,7 +95,7 @@ def mentions_before(words: Words, particles: NDArray[np.int8]) -> NDArray[np.int
     compared = np.zeros(len(words), bool)
     for at in in_turns(range(0, len(words), _AT_ONCE)):
         _spell(words, particles, slice(at, at + _AT_ONCE), keys, compared)
-    index = np.flatnonzero(compared)
+    index = true_at(compared)
     order = index[np.argsort(keys[index], kind="stable")]
     count = np.arange(len(order))
     begins = np.ones(len(order), bool)
@@ -120,7 +120,7 @@ def _spell(
     spelled = _SPELLED[classes]
     for length in range(1, int(particles[some].max(initial=0)) + 1):
         spelled[ends[particles[some] >= length] - length] = False
-    letter = np.flatnonzero(spelled)
+    letter = true_at(spelled)
     begun = np.zeros(len(spelled), bool)
     begun[starts] = True
     owner = running_count(begun)[letter] - 1
@@ -131,7 +131,7 @@ def _spell(
     codes = words.codes[begin:end][letter]
     low = codes < _FOLDED_CODES
     codes = np.where(low, folded[np.where(low, codes, 0)], codes).astype(np.uint64)
-    firsts = np.flatnonzero(np.diff(owner, prepend=-1))
+    firsts = changes_of(owner)
     if len(firsts):
         with np.errstate(over="ignore"):
             keys[some][owner[firsts]] = np.add.reduceat((codes + np.uint64(1)) * salt[position], firsts)
@@ -141,7 +141,7 @@ def _spell(
 
 def _in_first_sentence(units: Units) -> NDArray[np.bool_]:
     """Which words stand in the first sentence of their document."""
-    first_word = np.flatnonzero(np.diff(units.document, prepend=-1))
+    first_word = changes_of(units.document)
     inside: NDArray[np.bool_] = units.sentence == units.sentence[first_word][units.document]
     return inside
 

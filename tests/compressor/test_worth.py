@@ -9,25 +9,30 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from compressor.text import worth
 from compressor.text.choice import Passage, shorten_passages
 from compressor.text.korean import particle_letters
-from compressor.text.names import find_names
+from compressor.text.names import articles, find_names
 from compressor.text.tokens import counter_for
 from compressor.text.units import split_units
-from compressor.text.words import split_words
+from compressor.text.words import Words, split_words
 from compressor.text.worth import mentions_before, shift_of_words, weigh_words
 
 SIGNS = ".,;:!?\"'()[]{}"
 WORDS = st.lists(st.text(string.ascii_letters + "éÀß" + SIGNS, min_size=1, max_size=12), max_size=60)
 
 
+def weighed(words: Words, scores: NDArray[np.uint8]) -> NDArray[np.float32]:
+    units, article = split_units(words), articles(words)
+    shift = shift_of_words(words, units, particle_letters(words), article)
+    return weigh_words(shift, find_names(words, units, article), scores)
+
+
 def worth_of(text: str, score: int = 100) -> list[float]:
     words = split_words(text)
-    units = split_units(words)
-    shift, names = shift_of_words(words, units, particle_letters(words)), find_names(words, units)
-    result: list[float] = weigh_words(shift, names, np.full(len(words), score, np.uint8)).tolist()
+    result: list[float] = weighed(words, np.full(len(words), score, np.uint8)).tolist()
     return result
 
 
@@ -80,21 +85,15 @@ def test_the_first_sentence_of_each_of_several_documents_is_worth_more() -> None
 def test_worth_is_a_whole_number_of_a_byte(parts: list[str], seed: int) -> None:
     words = split_words(" ".join(parts))
     scores = np.random.default_rng(seed).integers(0, 256, len(words)).astype(np.uint8)
-    units = split_units(words)
-    worth = weigh_words(
-        shift_of_words(words, units, particle_letters(words)), find_names(words, units), scores
-    )
+    worth = weighed(words, scores)
     assert worth.dtype == np.float32 and worth.shape == scores.shape
     assert np.array_equal(worth, np.rint(worth)) and ((worth >= 0) & (worth <= 255)).all()
 
 
 def worth_by_word(text: str, scores: dict[str, int], other: int = 100) -> dict[str, float]:
     words = split_words(text)
-    units = split_units(words)
     given_scores = np.asarray([scores.get(word, other) for word in words.strings()], np.uint8)
-    worth = weigh_words(
-        shift_of_words(words, units, particle_letters(words)), find_names(words, units), given_scores
-    )
+    worth = weighed(words, given_scores)
     return dict(zip(words.strings(), worth.tolist(), strict=True))
 
 
