@@ -275,7 +275,7 @@ def _sorted_out(
 ) -> tuple[dict[str, Scores | None], dict[str, str]]:
     """What is known under each key, and the texts of those of which nothing is."""
     keep(keys, cached)
-    known = dict(zip(keys, cached, strict=True))
+    known = {key: scores for key, scores in zip(keys, cached, strict=True)}  # item by item, not in one step
     missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
     keep(missing)
     return known, missing
