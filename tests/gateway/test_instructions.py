@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.chat import instructions
 from gateway.chat.instructions import Kept, closing, merge, opening, tagged_passages
 
 LONG = "This sentence is about the weather of that day. " * 60
@@ -47,6 +49,29 @@ def test_tags() -> None:
         "<Rules strict='1'>keep\nall</Rules>",
         "<task>go</task>",
     ]
+
+
+PIECES = (
+    "<",
+    "</",
+    ">",
+    " ",
+    "a='1'",
+    "-",
+    "_",
+    "x",
+    *instructions._TAGS.split("|"),
+    "TASK",
+    "ſystem",
+    "div",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+def test_looking_ahead_changes_no_tag(text: str) -> None:
+    plain = re.compile(rf"<(/?)({instructions._TAGS})(?:\s[^<>]{{0,500}})?>", re.IGNORECASE)
+    found = [tag.groups() + tag.span() for tag in instructions._TAG.finditer(text)]
+    assert found == [tag.groups() + tag.span() for tag in plain.finditer(text)]
 
 
 def test_a_text_of_open_tags_costs_little_time() -> None:
