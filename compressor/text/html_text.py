@@ -21,6 +21,7 @@ _CLOSING = {
     for name in ("script", "style", "svg", "noscript", "template")
 }
 _OPENING_BEGINS = re.compile("<(?:!--|script|style|svg|noscript|template)", re.IGNORECASE)
+_LONGEST_NAME = len("<noscript") + 1
 _CLOSING_BEGINS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in _CLOSING}
 _FEW = 64 * 1024  # characters that are searched in one step
 _STEP = 256 * 1024  # characters
@@ -57,20 +58,21 @@ def check_html(original: str, shortened: str) -> str:
 def _noise(text: str) -> Iterator[tuple[int, int]]:
     """Comments, and the insides of elements that show nothing. What is never closed is left alone."""
     unclosed: set[str] = set()  # looking for each closing tag again and again would take quadratic time
-    at: int | None = 0
-    while at is not None:
-        begin, at = at, None
-        for opening in find_all(_OPENING, text, _OPENING_BEGINS, begin):
-            name = (opening.group(1) or "").lower()
-            if name in unclosed:
-                continue
-            span = _closed(text, opening, name)
-            if span is None:
-                unclosed.add(name)
-                continue
+    at = 0
+    for place in find_short(_OPENING_BEGINS, text, _LONGEST_NAME):
+        opening = _OPENING.match(text, place.start()) if place.start() >= at else None
+        if opening is None:
+            continue
+        at = opening.end()
+        name = (opening.group(1) or "").lower()
+        if name in unclosed:
+            continue
+        span = _closed(text, opening, name)
+        if span is None:
+            unclosed.add(name)
+        else:
             inside, at = span
             yield inside
-            break
 
 
 def _closed(text: str, opening: re.Match[str], name: str) -> tuple[tuple[int, int], int] | None:

@@ -143,7 +143,7 @@ def mark_spans(
     reason: str,
 ) -> None:
     """Gives every word that overlaps one of the character spans this reason."""
-    flat = spans if isinstance(spans, np.ndarray) else spans_of(spans)
+    flat = spans_of(spans)
     if not len(flat):
         return
     first = np.searchsorted(words.ends, flat[:, 0], "right")

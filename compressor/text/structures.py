@@ -146,7 +146,7 @@ def _treat_json(words: Words, units: Units, plain: Treatment) -> Treatment:
 
 def _inner_words(words: Words, spans: Iterable[tuple[int, int]] | NDArray[np.int64]) -> NDArray[np.int64]:
     """The first of the words that lie in each span, and the one behind the last, shape [spans, 2]."""
-    flat = spans if isinstance(spans, np.ndarray) else spans_of(spans)
+    flat = spans_of(spans)
     first = np.searchsorted(words.starts, flat[:, 0], "left")
     return np.stack((first, np.searchsorted(words.ends, flat[:, 1], "right")), axis=1)
 

@@ -28,8 +28,10 @@ def joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return whole
 
 
-def spans_of(spans: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+def spans_of(spans: Iterable[tuple[int, int]] | NDArray[np.int64]) -> NDArray[np.int64]:
     """The spans as an array, shape [spans, 2]. One by one: an array of a long list is made under the lock."""
+    if isinstance(spans, np.ndarray):
+        return spans
     return np.fromiter((place for span in spans for place in span), np.int64).reshape(-1, 2)
 
 
