@@ -251,7 +251,7 @@ def weigh(folder: Path) -> tuple[float, float]:
 
 
 def pace() -> float:
-    """Seconds that this machine takes for ten million additions in Python: 0.6 on a good one."""
+    """Seconds that this machine takes for ten million additions in Python."""
     begun, total = time.perf_counter(), 0
     for number in range(10_000_000):
         total += number
@@ -270,7 +270,7 @@ def report(results: dict[str, list[Lag]], fresh: float, used: float, rounds: int
         "",
         " ".join((__doc__ or "").split("\n\n")[2].split())
         + f" Medians of the rounds ({rounds}), in milliseconds, on a machine that takes {pace():.2f} s for"
-        " ten million additions in Python (0.6 on a good one).",
+        " ten million additions in Python.",
         "",
         "| mode: body | status | answered in s | late | busy | slowest ping |",
         "|---|---|---|---|---|---|",
