@@ -28,9 +28,7 @@ class Char:
     KATAKANA: Final = 3  # a run is one word (loan words and names)
     SEA: Final = 4  # base letters of Thai, Lao, Khmer, Myanmar
     LEAD: Final = 5  # Thai and Lao vowels written before their consonant
-    EXTEND: Final = (
-        6  # combining marks, variation selectors, vowels written after: never parted from their base
-    )
+    EXTEND: Final = 6  # combining marks, variation selectors, vowels written after: stay with their base
     JOINER: Final = 7  # zero-width joiner, stacking signs: glue both neighbours
     OPEN: Final = 8  # opening punctuation that goes with what follows
     CLOSE: Final = 9  # closing CJK punctuation that goes with what precedes

@@ -63,11 +63,10 @@ def edges_of(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     return true_at(beside[1:] != beside[:-1])
 
 
-def distances(values: NDArray[Any], before: int = 0) -> NDArray[Any]:
-    """Of each value from the one ahead, of the first from `before`: `np.diff(values, prepend=before)`."""
+def distances(values: NDArray[Any]) -> NDArray[Any]:
+    """Of each value from the one ahead, of the first from 0: `np.diff(values, prepend=0)`."""
     steps = values.copy()
     steps[1:] -= values[:-1]
-    steps[:1] -= before
     return steps
 
 

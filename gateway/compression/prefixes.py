@@ -290,13 +290,14 @@ class PrefixStore:
         """The known forms; of very long conversations slice by slice, so that others get their turn."""
         forms: list[Form | None] = []
         for start in range(0, len(links), _SLICE):
+            if start:
+                await pause()
             keys = [_form_key(generation, link) for link in links[start : start + _SLICE]]
             here = self._here(keys)
             wanted = [key for key in keys if key not in here]
             if wanted:
                 here |= await self._take(wanted, await self._store.get_many(wanted))
             forms += map(here.get, keys)
-            await pause()
         return forms
 
     async def fix(

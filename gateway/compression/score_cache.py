@@ -52,8 +52,9 @@ class ScoreCache:
             return await self._get(keys)
         scores: list[Scores | None] = []
         for start in range(0, len(keys), _ASKED_AT_ONCE):
+            if start:
+                await pause()
             scores += await self._get(keys[start : start + _ASKED_AT_ONCE])
-            await pause()
         return scores
 
     async def _get(self, keys: Sequence[str]) -> list[Scores | None]:
