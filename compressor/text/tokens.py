@@ -129,7 +129,7 @@ class TiktokenCounter:
     def _ids(self, pieces: Sequence[str]) -> list[NDArray[np.uint32]]:
         """The tokens of each piece; on several threads when there is much."""
         if _THREADS > 1 and len(pieces) > 1 and sum(map(len, pieces)) >= BATCH_CHARACTERS:
-            # Megabytes of one sign are one piece, many times. One by one: hashing 32 MB in one step takes 12 ms.
+            # Megabytes of one sign are one piece, many times. Hashing 32 MB in one step would take 12 ms.
             different = {piece: None for piece in in_turns(pieces)}
             with ThreadPoolExecutor(_THREADS) as threads:
                 known = dict(zip(different, threads.map(self._encode, different), strict=True))
