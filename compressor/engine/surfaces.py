@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 _META = 0x2581  # "▁", how Unigram vocabularies spell a space
 _SPACES = np.zeros(0x3001, bool)
-_SPACES[[9, 10, 11, 12, 13, 32, 0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]] = True
+# Not the vertical tab: SentencePiece drops it, so that a token behind it begins at the next character.
+_SPACES[[9, 10, 12, 13, 32, 0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]] = True
 _NEVER = "\ud800"  # in no text: stands for tokens without a spelling
 # The first tells the ways apart. The others need not be spelled as they are written.
 _PROBES = ("a b", " The cat sat.", "Don't  stop\n here, 3.14 会 x")

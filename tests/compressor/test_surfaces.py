@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
@@ -68,6 +68,8 @@ def our_places(name: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @settings(max_examples=80, deadline=None)
+@example("\x0b0")
+@example("a\x0bb \x0b\x0bc")
 @given(text=TEXT)
 def test_ids_and_places_are_the_tokenizers_own(name: str, text: str) -> None:
     assert our_places(name, text) == own_places(name, text)
