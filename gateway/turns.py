@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from compressor.lanes import Lanes
@@ -66,11 +66,14 @@ async def on_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         return await loop.run_in_executor(_lanes.of(size_of_request()), context.run, work)
 
 
-async def pause() -> None:
-    """Others have their turn, on this event loop and on other threads: after a millisecond of work that stays
-    on the loop.
+async def with_pauses(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items; between two of them others have their turn, on this event loop and on other threads. For
+    work that stays on the loop, a millisecond for each item.
     """
-    await asyncio.sleep(PAUSE_SECONDS)
+    for number, item in enumerate(items):
+        if number:
+            await asyncio.sleep(PAUSE_SECONDS)
+        yield item
 
 
 async def at_work(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -35,6 +35,10 @@ def compact(edges: Iterable[int]) -> Bounds:
     while some := array("I", islice(ahead, _AT_ONCE)):  # in one step others would wait for all of them
         packed += some
         give_way()
+    return _kept(packed)
+
+
+def _kept(packed: array[int]) -> Bounds:
     return packed if len(packed) > FEW else tuple(packed)
 
 
@@ -70,7 +74,7 @@ def decode_bounds(data: memoryview, edges: int, far: int) -> Bounds:
     for some in _decoded(data[:edges], data[edges : edges + 4 * far]):
         packed.frombytes(some.tobytes())
         give_way()
-    return packed if len(packed) > FEW else tuple(packed)
+    return _kept(packed)
 
 
 def _decoded(near: memoryview, far: memoryview) -> Iterator[npt.NDArray[np.uintc]]:

@@ -23,7 +23,7 @@ from gateway.compression.habits import NO_HABITS, Habits, decode_habits
 from gateway.compression.text_memory import LONG_CHARACTERS, TextMemory
 from gateway.lru import LruCache
 from gateway.stores.base import Cache
-from gateway.turns import at_work, pause
+from gateway.turns import at_work, with_pauses
 
 # A conversation that is taken up after a week is cold at every provider.
 TTL_SECONDS = 7 * 24 * 3600
@@ -289,9 +289,7 @@ class PrefixStore:
     async def _forms(self, generation: str, links: Sequence[str]) -> list[Form | None]:
         """The known forms; of very long conversations slice by slice, so that others get their turn."""
         forms: list[Form | None] = []
-        for start in range(0, len(links), _SLICE):
-            if start:
-                await pause()
+        async for start in with_pauses(range(0, len(links), _SLICE)):
             keys = [_form_key(generation, link) for link in links[start : start + _SLICE]]
             here = self._here(keys)
             wanted = [key for key in keys if key not in here]
@@ -310,7 +308,7 @@ class PrefixStore:
         indices = list(forms)
         winners: dict[int, Form] = {}
         stored: dict[str, bytes] = {}
-        for start in range(0, max(1, len(indices)), _FIXED_AT_ONCE):
+        async for start in with_pauses(range(0, max(1, len(indices)), _FIXED_AT_ONCE)):
             end = start + _FIXED_AT_ONCE
             keys = {_form_key(generation, chain.links[i]): i for i in indices[start:end]}
             long = any(forms[index].is_long for index in keys.values())
@@ -322,8 +320,6 @@ class PrefixStore:
             for key, index in keys.items():
                 winners[index] = theirs.get(key, forms[index])
                 self._front.put(key, winners[index])
-            if end < len(indices):
-                await pause()
         return winners, _decode_head(stored[f"c:{chain.head}"]) or head
 
     async def note(self, head: str, sighting: Sighting) -> None:

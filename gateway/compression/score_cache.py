@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.lru import LruCache
 from gateway.stores.base import Cache
-from gateway.turns import pause
+from gateway.turns import with_pauses
 
 Scores = NDArray[np.uint8]
 
@@ -51,9 +51,7 @@ class ScoreCache:
         if len(keys) <= _ASKED_AT_ONCE:
             return await self._get(keys)
         scores: list[Scores | None] = []
-        for start in range(0, len(keys), _ASKED_AT_ONCE):
-            if start:
-                await pause()
+        async for start in with_pauses(range(0, len(keys), _ASKED_AT_ONCE)):
             scores += await self._get(keys[start : start + _ASKED_AT_ONCE])
         return scores
 
