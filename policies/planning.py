@@ -66,6 +66,7 @@ def parse_wish(header: str | None) -> ClientWish:
     return ClientWish(note="x-terse-compress was not understood; expected off, on, keep=0.5 or target=2000")
 
 
+@lru_cache(maxsize=1024)
 def draw_of(seed: str) -> float:
     """A number in [0, 1) that depends on the seed alone: the same conversation always draws the same."""
     digest = hashlib.blake2b(seed.encode("utf-8", "surrogatepass"), digest_size=7).digest()

@@ -42,7 +42,9 @@ class FairShares:
 
     def enter(self, model: str, team: Team) -> None:
         """Counts a request in. Raises RateLimited when the upstream throttles and the team has its share."""
-        flow = self._flows.setdefault(model, _Flow())
+        flow = self._flows.get(model)
+        if flow is None:
+            flow = self._flows[model] = _Flow()
         flow.weights[team.name] = weight_of(team)
         if self._full(flow) and flow.running[team.name] >= self._share(flow, team.name):
             raise RateLimited(

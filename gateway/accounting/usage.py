@@ -235,7 +235,7 @@ def _cut_out(body: bytes) -> dict[str, Any]:
 
 def _number(holder: Mapping[str, Any], name: str) -> int:
     value = holder.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53:
         return int(value)
     return 0
 

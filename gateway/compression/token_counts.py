@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from copy import copy
 
 from compressor.text.tokens import TokenCounter, counter_for
 from gateway.compression.text_memory import LONG_CHARACTERS, Remembered, TextMemory
@@ -35,7 +34,8 @@ class TokenCounts:
 
     def of_team(self, salt: bytes) -> TokenCounts:
         """The view of the team that has this salt: what another team had counted it does not know."""
-        view = copy(self)
+        view = TokenCounts.__new__(TokenCounts)
+        view._entries, view._memo, view._counters = self._entries, self._memo, self._counters
         view._memory, view._team = self._memory.of_team(salt), salt
         return view
 

@@ -45,7 +45,10 @@ class UpstreamReply:
 
     def header(self, name: str) -> str:
         """The first header of this (lower-case) name, or ""."""
-        return next((value for key, value in self.headers if key == name), "")
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return ""
 
     @property
     def event_stream(self) -> bool:

@@ -80,6 +80,9 @@ def test_request_ids() -> None:
     assert request_id_of([(b"x-request-id", b"mine-1.2_3")]) == "mine-1.2_3"
     for bad in (b"", b"a b", b"x" * 129, b"a\r\nb", "é".encode()):
         assert len(request_id_of([(b"x-request-id", bad)])) == 32
+    ours = [request_id_of([]) for _ in range(1000)]
+    assert len(set(ours)) == 1000
+    assert [one[:12] for one in ours] == sorted(one[:12] for one in ours)  # by the millisecond
 
 
 async def test_the_first_of_duplicate_headers_counts() -> None:

@@ -399,6 +399,22 @@ async def test_a_receipt_is_booked_once(ledger: Ledger) -> None:
     assert len(await ledger.recent()) == 1
 
 
+async def test_of_many_together_each_is_booked_once(ledger: Ledger) -> None:
+    """More than SQLite gets in one statement; some are there already, some twice in one call, some nameless."""
+    await ledger.book_many([entry(n) for n in range(0, 250, 2)])
+    named = [entry(n) for n in range(250)]
+    nameless = [entry(n, request_id="", team="blue") for n in range(150)]
+    await ledger.book_many([*named, *nameless, *named])
+    rows = await ledger.totals(by=("team",))
+    assert [(row["team"], row["requests"], row["cost_usd"]) for row in rows] == [
+        ("blue", 150, 0.01845),
+        ("red", 250, 0.03075),
+    ]
+    assert {row["request_id"] for row in await ledger.recent(team="red", limit=1000)} == {
+        f"r{n}" for n in range(250)
+    }
+
+
 async def test_recent_receipts_newest_first(ledger: Ledger) -> None:
     for number in range(5):
         await ledger.book(entry(number, team="red" if number % 2 else "blue"))
