@@ -1,7 +1,9 @@
 """Terse's application with a probe beside it: how late the event loop comes, and what was computed then.
 
-`GET /probe` tells the longest delays since it was last asked, in milliseconds: `late` by the clock, and
-`busy`, the part of a delay in which this process itself was computing (the rest is the machine's other work).
+`GET /probe` tells the longest delays since it was last asked, in milliseconds: `late` by the clock; `busy`,
+the part of a delay in which this process was computing, on whatever thread; and `held`, of that no more
+than the delay less the time in which the loop's thread just waited for a core, as Linux accounts it
+(`schedstat`).
 `compressor` is a compressor process whose encoder answers at once.
 """
 
@@ -9,7 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,17 +28,28 @@ from gateway.settings import load_settings
 from gateway.telemetry import configure_logs
 
 _EVERY_SECONDS = 0.001
-_longest = {"late": 0.0, "busy": 0.0}
+_longest = {"late": 0.0, "busy": 0.0, "held": 0.0}
+
+
+def _queueing() -> Callable[[], float]:
+    """Tells the seconds in which this thread has waited for a core; 0 where the system does not say."""
+    path = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+    if not path.exists():
+        return lambda: 0.0
+    file = path.open("rb", buffering=0)
+    return lambda: int(os.pread(file.fileno(), 64, 0).split()[1]) / 1e9
 
 
 async def _watch() -> None:
+    queued = _queueing()
     while True:
-        clock, processor = time.perf_counter(), time.process_time()
+        clock, processor, waited = time.perf_counter(), time.process_time(), queued()
         await asyncio.sleep(_EVERY_SECONDS)
         late = time.perf_counter() - clock - _EVERY_SECONDS
         busy = min(late, time.process_time() - processor)
-        _longest["late"] = max(_longest["late"], 1000 * late)
-        _longest["busy"] = max(_longest["busy"], 1000 * busy)
+        held = min(busy, late - max(0.0, queued() - waited))
+        for name, seconds in (("late", late), ("busy", busy), ("held", held)):
+            _longest[name] = max(_longest[name], 1000 * seconds)
 
 
 limit_arenas(encoder=False)  # as `terse serve` does
@@ -48,7 +64,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     """Terse, but for `/probe`."""
     if scope.get("path") == "/probe":
         body = orjson.dumps(_longest)
-        _longest.update(late=0.0, busy=0.0)
+        _longest.update(dict.fromkeys(_longest, 0.0))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

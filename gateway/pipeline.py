@@ -14,7 +14,7 @@ from gateway.exchange import Admitted, Answer, Received
 from gateway.releasing import keep, keep_json
 from gateway.services import Services
 from gateway.settlement import Settlement
-from gateway.shapes import Caller, ParsedRequest, Surface
+from gateway.shapes import CACHE_MARK, Caller, ParsedRequest, Surface
 from gateway.turns import on_thread
 from gateway.upstream.directory import Outgoing
 from policies.shapes import RequestFacts
@@ -58,7 +58,7 @@ def _parse_large(surface: Surface, path: str, body: bytes, headers: Mapping[str,
     request = parse_request(surface, path, body, headers)
     keep(body)
     keep_json(request.raw)
-    return replace(request, marked=stands_in(body, b"cache_control"))
+    return replace(request, marked=stands_in(body, CACHE_MARK))
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:

@@ -28,6 +28,9 @@ SegmentKind = Literal[
 ]
 
 
+CACHE_MARK = b'"cache_control"'
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
     """A typed view on the client's JSON. `body` is what arrived, to the byte; `raw` is never changed."""
@@ -42,7 +45,14 @@ class ParsedRequest:
         default_factory=dict
     )  # lower-case, without authorization and hop-by-hop ones
     max_output_tokens: int | None = None
-    marked: bool | None = None  # whether `cache_control` stands in the body; None: nobody has looked yet
+    marked: bool | None = None  # whether CACHE_MARK stands in the body; None: nobody has looked yet
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the client marks what the upstream shall keep in its prompt cache. A small body is looked
+        through at each call; of a large one that is known since it was read.
+        """
+        return CACHE_MARK in self.body if self.marked is None else self.marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ class Compressed:
     untold_tokens: int | None = None
     billed_per_token: float | None = None  # what earlier bills have taught: so many for one of ours
     billing_name: str = ""  # under which this bill teaches; "" when it holds what nobody counts
+    marked: bool | None = None  # as in the request
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,16 +34,11 @@ def estimate(request: ParsedRequest, compressed: Compressed, price: Price) -> Es
     tokens_out = 0 if request.surface == "embeddings" else _longest_answer(request, tokens_in, price)
     dearest = price.input
     # Anthropic bills what a request marks for its cache above the input's price.
-    if price.cache_write > price.input and _is_marked(request):
+    if price.cache_write > price.input and request.is_marked:
         dearest = price.cache_write
     usd = tokens_in * dearest + tokens_out * price.output
     # Floating point must not turn a whole micro-dollar into the next one.
     return Estimate(tokens_in, tokens_out, math.ceil(usd * 1_000_000 - 1e-6))
-
-
-def _is_marked(request: ParsedRequest) -> bool:
-    """Whether the request speaks of the prompt cache; of a large one that was found out when it was read."""
-    return b"cache_control" in request.body if request.marked is None else request.marked
 
 
 def _longest_answer(request: ParsedRequest, tokens_in: int, price: Price) -> int:

@@ -156,6 +156,7 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
         untold_tokens=_untold(past) if foreign else None,
         billed_per_token=job.billed_per_token if foreign else None,
         billing_name=foreign,
+        marked=job.request.marked,
     )
 
 

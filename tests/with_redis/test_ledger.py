@@ -400,7 +400,7 @@ async def test_a_receipt_is_booked_once(ledger: Ledger) -> None:
 
 
 async def test_of_many_together_each_is_booked_once(ledger: Ledger) -> None:
-    """More than SQLite gets in one statement; some are there already, some twice in one call, some nameless."""
+    """More than one statement takes; some are there already, some twice in one call, some nameless."""
     await ledger.book_many([entry(n) for n in range(0, 250, 2)])
     named = [entry(n) for n in range(250)]
     nameless = [entry(n, request_id="", team="blue") for n in range(150)]
