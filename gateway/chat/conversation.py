@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compressor.turns import in_turns
 from gateway.shapes import ParsedRequest
 
 Path = tuple[str | int, ...]
@@ -92,7 +93,7 @@ def _texts(parts: Sequence[Any]) -> Iterator[tuple[int, str]]:
 
 def _read_chat(raw: Mapping[str, Any]) -> Iterator[Message]:
     tools: dict[str, str] = {}
-    for index, node in enumerate(raw.get("messages") or ()):
+    for index, node in enumerate(in_turns(raw.get("messages") or ())):
         if not isinstance(node, dict):
             yield Message("", (), node)
             continue
@@ -182,7 +183,7 @@ def _responses_extras(item: Mapping[str, Any], base: Path) -> Iterator[Slot]:
 
 def _read_messages(raw: Mapping[str, Any]) -> Iterator[Message]:
     tools: dict[str, str] = {}
-    for index, node in enumerate(raw.get("messages") or ()):
+    for index, node in enumerate(in_turns(raw.get("messages") or ())):
         if not isinstance(node, dict):
             yield Message("", (), node)
             continue

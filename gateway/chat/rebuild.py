@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from compressor.text.searching import place_of
-from compressor.turns import let_go
+from compressor.turns import in_turns, let_go
 from gateway.chat.conversation import Path
 from gateway.chat.large_json import load_json
 from gateway.releasing import keep_json
@@ -32,7 +32,9 @@ def rebuild_body(request: ParsedRequest, changes: Mapping[Path, str]) -> bytes:
 
 def rebuild(request: ParsedRequest, changes: Mapping[Path, str]) -> tuple[bytes, Any]:
     """As `rebuild_body`, and those bytes read again as JSON."""
-    changes = {path: text for path, text in changes.items() if string_at(request.raw, path) != text}
+    same = {path for path, text in in_turns(changes.items()) if string_at(request.raw, path) == text}
+    if same:
+        changes = {path: text for path, text in changes.items() if path not in same}
     if not changes:
         return request.body, request.raw
     wanted = replaced(request.raw, changes)
@@ -98,7 +100,7 @@ def replaced(raw: Any, changes: Mapping[Path, str]) -> Any:
     if () in changes:
         return changes[()]
     below: dict[str | int, dict[Path, str]] = {}
-    for path, text in changes.items():
+    for path, text in in_turns(changes.items()):
         below.setdefault(path[0], {})[path[1:]] = text
     copy = raw.copy()
     while below:  # each is let go of at once: thousands together hold Python's lock for long
@@ -199,7 +201,7 @@ def _splice(request: ParsedRequest, changes: Mapping[Path, str], *, exact: bool)
     old = _by_length(string_at(request.raw, path) for path in changes)
     body, position, written = request.body, 0, 0
     pieces: list[_Piece] = []
-    for path, text in _strings(request.raw, ()):
+    for path, text in in_turns(_strings(request.raw, ())):
         if text not in old.get(len(text), ()):
             continue
         for write in _WRITERS:

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from compressor.turns import in_turns
 from gateway.chat.conversation import LEFT_OUT, Conversation, Message, Path
 from gateway.compression.bounds import FEW, Bounds, compact, decode_bounds, encode_bounds, size_of
 from gateway.compression.habits import NO_HABITS, Habits, decode_habits
@@ -138,7 +139,7 @@ def chain_of(conversation: Conversation, salt: bytes, space: str, memory: TextMe
     link, size = hashlib.sha256(name + fixed).digest(), len(fixed)
     links: list[str] = []
     sizes: list[int] = []
-    for message in conversation.messages:
+    for message in in_turns(conversation.messages):
         long: list[str] = []
         data = _canonical(_abridged(_unmarked(message.node), memory, long))
         link = hashlib.sha256(link + data).digest()

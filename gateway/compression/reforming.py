@@ -16,6 +16,7 @@ from compressor.errors import (
     Overloaded,
 )
 from compressor.shapes import Spans
+from compressor.turns import in_turns
 from gateway.chat.conversation import Conversation
 from gateway.chat.segments import live_turn, question_of, split_message
 from gateway.compression.ageing import Ageing, find_old_results
@@ -182,7 +183,7 @@ class Reformer:
         def split() -> Measured:
             segments = [
                 segment
-                for index in indices
+                for index in in_turns(indices)
                 for segment in split_message(
                     conversation.messages[index],
                     index,
