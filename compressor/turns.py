@@ -61,12 +61,24 @@ def short_turns(seconds: float = SHORT_TURN) -> Iterator[None]:
 
 @contextmanager
 def giving_way(give: Callable[[], None]) -> Iterator[None]:
-    """Inside of it `give_way` calls `give` in this thread: it waits there until others had their turn."""
+    """Inside of it `give_way` calls `give` in this thread: it waits there until others had their turn. So do
+    threads that began with `give_way_alike`; `give` may be called by several at once.
+    """
     before, _of_thread.give = _of_thread.give, give
     try:
         yield
     finally:
         _of_thread.give = before
+
+
+def give_way_alike() -> Callable[[], None]:
+    """To be called first in a thread that helps this one: it gives way to the same."""
+    give = _of_thread.give
+
+    def adopt() -> None:
+        _of_thread.give = give
+
+    return adopt
 
 
 def give_way() -> None:

@@ -24,7 +24,7 @@ from tiktoken.model import encoding_name_for_model
 from compressor.errors import CompressorError, InvalidOption
 from compressor.text.characters import Char, char_classes
 from compressor.text.tallies import true_at
-from compressor.turns import give_way, in_turns
+from compressor.turns import give_way, give_way_alike, in_turns
 
 DEFAULT_ENCODING = "o200k_base"
 # Runs without a single break longer than this are encoded piecewise: a tokenizer's regex and merge loop are
@@ -131,10 +131,14 @@ class TiktokenCounter:
         if _THREADS > 1 and len(pieces) > 1 and sum(map(len, pieces)) >= BATCH_CHARACTERS:
             # Megabytes of one sign are one piece, many times. Hashing 32 MB in one step would take 12 ms.
             different = {piece: None for piece in in_turns(pieces)}
-            with ThreadPoolExecutor(_THREADS) as threads:
-                known = dict(zip(different, threads.map(self._encode, different), strict=True))
+            with ThreadPoolExecutor(_THREADS, initializer=give_way_alike()) as threads:
+                known = dict(zip(different, threads.map(self._encode_in_turn, different), strict=True))
             return [known[piece] for piece in pieces]
         return [self._encode(piece) for piece in in_turns(pieces)]
+
+    def _encode_in_turn(self, piece: str) -> NDArray[np.uint32]:
+        give_way()
+        return self._encode(piece)
 
     def _encode(self, piece: str) -> NDArray[np.uint32]:
         try:

@@ -15,6 +15,7 @@ from compressor.engine.protocol import ScoringEngine
 from compressor.errors import CompressorError, DeadlineExceeded
 from compressor.shapes import ScoreTimings, WordScores
 from compressor.text.units import question_units
+from compressor.turns import in_turns
 from gateway.compression.score_cache import ScoreCache, Scores, score_key
 from gateway.compression.text_memory import TextMemory
 from gateway.releasing import keep
@@ -158,7 +159,7 @@ class ScoreSource:
         fingerprint, memory = self.engine.fingerprint, self.memory.of_team(salt)
 
         def named() -> list[str]:
-            return [score_key(salt, fingerprint, memory.of(text).digest) for text in texts]
+            return [score_key(salt, fingerprint, memory.of(text).digest) for text in in_turns(texts)]
 
         quick = len(texts) < _INLINE_TEXTS and memory.new_characters(texts) < _INLINE_CHARACTERS
         keys = named() if quick else await on_thread(named)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gateway import lru
 from gateway.lru import LruCache
 from gateway.turns import PAUSE_SECONDS
@@ -75,3 +78,24 @@ async def test_at_twice_the_bound_nothing_is_put_off() -> None:
     for number in range(20):
         cache.put(f"large {number}", 2_000)
         assert cache.bytes_used <= 10_000
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "get", "drop"]), st.integers(0, 30), st.integers(1, 6))))
+def test_it_keeps_what_a_plain_list_of_uses_would(steps: list[tuple[str, int, int]]) -> None:
+    cache, used = sized(40), dict[str, int]()  # the longest unused first
+    for step, number, size in steps:
+        key = f"k{number}"
+        if step == "put":
+            cache.put(key, size)
+            used.pop(key, None)
+            used[key] = size
+            while sum(used.values()) > 40:
+                del used[next(iter(used))]
+        elif step == "drop":
+            cache.drop(key)
+            used.pop(key, None)
+        elif cache.get(key) is not None:
+            used[key] = used.pop(key)
+        kept = {f"k{n}": cache.peek(f"k{n}") for n in range(31)}
+        assert {key: size for key, size in kept.items() if size is not None} == used
+        assert cache.bytes_used == sum(used.values())
