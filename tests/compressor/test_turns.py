@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -204,3 +205,35 @@ def test_shortening_many_texts_gives_way_before_each_step_of_each(monkeypatch: p
     assert len(steps["prepare"]) == 30 and len(steps["rendered"]) >= 30
     for counts in steps.values():
         assert len(set(counts)) == len(counts)
+
+
+def test_threads_that_count_tokens_give_way_as_their_caller_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressor.text.tokens._THREADS", 2)
+    gave: set[str] = set()
+    counter = counter_for("o200k_base")
+    texts = [f"{n} " + "and so on, " * 40 for n in range(600)]  # more than one thread is worth
+    with giving_way(lambda: gave.add(threading.current_thread().name)):
+        counts = counter.count_many(texts)
+    assert counts == [counter.count(text) for text in texts]
+    assert gave - {threading.current_thread().name}
+    gave.clear()
+    counter.count_many(texts)
+    assert not gave
+
+
+async def test_giving_way_lasts_for_a_whole_round_of_the_event_loop() -> None:
+    """What a step of the loop leads to next is over, too, when the thread goes on."""
+    loop = asyncio.get_running_loop()
+    done: list[str] = []
+
+    def second() -> None:
+        time.sleep(0.01)
+        done.append("second")
+
+    def work() -> list[str]:
+        time.sleep(0.002)  # so that a turn is due
+        loop.call_soon_threadsafe(loop.call_soon, second)
+        give_way()
+        return list(done)
+
+    assert await on_thread(work) == ["second"]
