@@ -1,15 +1,17 @@
-"""Makes long texts piece by piece: in one step, memory for 32 MB shuts all other threads out for 18 ms.
+"""Makes long texts and bytes piece by piece: in one step, memory for 32 MB shuts all others out for 18 ms.
 
 A text that grows by appending does so, too, whenever the allocator has to move it. So its memory is asked for
-once, untouched, and each piece is written to its place (`PyUnicode_New`, `PyUnicode_CopyCharacters` of
-Python's C API): the system finds a page at its first use, a piece's at a time.
+once, untouched, and each piece is written to its place (`PyUnicode_New`, `PyUnicode_CopyCharacters` and
+`PyBytes_FromStringAndSize` of Python's C API, before anybody else has seen the object): the system finds a
+page at its first use, a piece's at a time.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Iterator, Sequence
 
-from compressor.turns import let_go
+from compressor.turns import give_way, let_go
 
 _STEP = 256 * 1024  # characters: a tenth of a millisecond
 _size = ctypes.c_ssize_t
@@ -18,6 +20,10 @@ _new = ctypes.PYFUNCTYPE(ctypes.py_object, _size, ctypes.c_uint32)(("PyUnicode_N
 _write = ctypes.PYFUNCTYPE(_size, ctypes.c_void_p, _size, ctypes.py_object, _size, _size)(
     ("PyUnicode_CopyCharacters", ctypes.pythonapi)
 )
+_new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, _size)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
+_place_of_bytes = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
 
 
 def join_pieces(pieces: list[str]) -> str:
@@ -31,6 +37,36 @@ def join_pieces(pieces: list[str]) -> str:
         position += _write(id(text), position, piece, 0, len(piece))
     let_go(pieces)
     return text
+
+
+def join_bytes(pieces: Sequence[bytes]) -> bytes:
+    """As `b"".join`."""
+    length = sum([len(piece) for piece in pieces])  # with `map` it is one step: 10 ms of 250,000 pieces
+    if length <= _STEP:
+        return b"".join(pieces)
+    whole: bytes = _new_bytes(None, length)
+    place, position = _place_of_bytes(whole), 0
+    for some in _steps(pieces):
+        give_way()
+        ctypes.memmove(place + position, some, len(some))
+        position += len(some)
+    return whole
+
+
+def _steps(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces that are neither long nor many."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > _STEP:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+        if len(piece) > _STEP:
+            yield from (piece[at : at + _STEP] for at in range(0, len(piece), _STEP))
+        else:
+            waiting.append(piece)
+            size += len(piece)
+    yield b"".join(waiting)
 
 
 def part_of(text: str, start: int, end: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any
 
+from compressor.text.pieces import join_bytes
 from compressor.turns import let_go
 from gateway.errors import BadRequest, BodyTooLarge
 from gateway.exchange import Received
@@ -92,7 +93,7 @@ async def read_body(named: dict[str, str], receive: Receive, max_body_bytes: int
 
 def _joined(parts: list[bytes]) -> bytes:
     """The whole; the parts are let go of."""
-    body = b"".join(parts)
+    body = join_bytes(parts)
     let_go(parts)
     return body
 

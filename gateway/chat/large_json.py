@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from compressor.text.pieces import join_pieces
+from compressor.text.pieces import join_bytes, join_pieces
 from gateway.releasing import LARGE
 
 LARGE_BYTES = LARGE
@@ -60,7 +60,7 @@ def _load_in_pieces(body: bytes) -> Any:
     for found in lists:
         frame += [short[position : found.start + 1]]
         position = found.end
-    value = orjson.loads(b"".join([*frame, short[position:]]))
+    value = orjson.loads(join_bytes([*frame, short[position:]]))
     for found in lists:
         if value.get(found.key) != []:
             raise ValueError("a key comes twice")
@@ -110,7 +110,7 @@ def _without_long_texts(body: bytes) -> tuple[bytes, dict[str, str]]:
             texts[name] = _read_text(body, start, end)
             parts += [body[position:start], orjson.dumps(name)]
             position = end
-    return b"".join([*parts, body[position:]]) if parts else body, texts
+    return join_bytes([*parts, body[position:]]) if parts else body, texts
 
 
 def _read_text(body: bytes, start: int, end: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from compressor.text.pieces import join_bytes
 from compressor.text.searching import place_of
 from compressor.turns import in_turns, let_go
 from gateway.chat.conversation import Path
@@ -57,12 +58,12 @@ def _checked(request: ParsedRequest, pieces: list[_Piece], wanted: Any) -> tuple
     A long string that is known to read as its text is read as a short one.
     """
     names = {piece.path: f"{_STEM}-{n}" for n, piece in enumerate(pieces) if piece.known}
-    body = b"".join([piece.data for piece in pieces])
+    body = join_bytes([piece.data for piece in pieces])
     if not names:
         expected, short = wanted, body
     else:
         expected = replaced(wanted, names)
-        short = b"".join([b'"%b"' % names[p.path].encode() if p.known else p.data for p in pieces])
+        short = join_bytes([b'"%b"' % names[p.path].encode() if p.known else p.data for p in pieces])
     try:
         read = load_json(short)
     except orjson.JSONDecodeError:

@@ -37,7 +37,7 @@ from gateway.compression.prefixes import Form
 from gateway.compression.scoring import Scored, ScoreSource
 from gateway.compression.token_counts import INLINE_CHARACTERS
 from gateway.errors import Unavailable
-from gateway.releasing import keep
+from gateway.releasing import keep, keep_json
 from gateway.turns import at_work
 
 # Seconds; the design's rule 7. Two cores score 2,000-3,500 tokens a second.
@@ -193,7 +193,8 @@ class Reformer:
             ]
             texts = [segment.text for segment in segments]
             counts = job.counts.count_now(texts, job.counter)
-            keep(segments, counts, *texts)
+            keep(segments, counts)
+            keep_json(texts)
             return Measured(tuple(segments), tuple(counts))
 
         size = INLINE_CHARACTERS

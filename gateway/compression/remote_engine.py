@@ -18,6 +18,7 @@ from compressor import errors
 from compressor.engine.protocol import EngineHealth
 from compressor.errors import CompressorError, EngineStopped, InvalidText, Overloaded, ScoringFailed
 from compressor.shapes import ScoreTimings, WordScores
+from compressor.text.pieces import join_bytes
 from gateway.compression.score_batches import SHORT_BYTES, ScoreBatches
 from gateway.large_body import sendable
 from gateway.turns import at_work
@@ -154,7 +155,7 @@ class RemoteEngine:
             if process.session is not None:
                 await process.session.close()
 
-    async def _call(self, path: str, body: bytes) -> tuple[bytes, Mapping[str, str]]:
+    async def _call(self, path: str, body: bytes) -> tuple[bytes | bytearray, Mapping[str, str]]:
         """The body and headers of a good answer; raises what the engine over there raised."""
         if self._closed:
             raise EngineStopped("the engine is closed")
@@ -189,7 +190,9 @@ class RemoteEngine:
             raise Overloaded(f"{process.in_flight} texts are on their way to {process.url}")
         return process
 
-    async def _post(self, process: _Process, path: str, body: bytes) -> tuple[bytes, Mapping[str, str]]:
+    async def _post(
+        self, process: _Process, path: str, body: bytes
+    ) -> tuple[bytes | bytearray, Mapping[str, str]]:
         process.in_flight += 1
         process.bytes_in_flight += len(body)
         try:
@@ -197,7 +200,7 @@ class RemoteEngine:
             async with session.post(
                 process.base + path, data=sendable(body), headers=self._headers
             ) as response:
-                answer = await response.read()
+                answer = await _whole(response)
                 if response.status == 200:
                     return answer, response.headers
                 raise _error(answer, response.status)
@@ -234,6 +237,20 @@ class RemoteEngine:
             )
 
 
+async def _whole(response: aiohttp.ClientResponse) -> bytes | bytearray:
+    """The body. A large one is written to its place as it comes: joining megabytes at the end is one step of
+    the event loop, of some milliseconds.
+    """
+    size = response.content_length
+    if size is None or size <= _PIECE:
+        return await response.read()
+    body, position = bytearray(size), 0
+    async for chunk in response.content.iter_any():
+        body[position : position + len(chunk)] = chunk
+        position += len(chunk)
+    return body
+
+
 def _timings(headers: Mapping[str, str]) -> ScoreTimings:
     return ScoreTimings(float(headers.get("x-terse-wait-ms", 0)), float(headers.get("x-terse-encode-ms", 0)))
 
@@ -246,7 +263,7 @@ def _encoded(text: str) -> bytes:
             pieces.append(text[start : start + _PIECE].encode())
         except UnicodeEncodeError as error:
             raise InvalidText(f"unpaired surrogate at character {start + error.start}") from None
-    return b"".join(pieces)
+    return join_bytes(pieces)
 
 
 def _parse(url: str) -> _Process:
@@ -271,7 +288,7 @@ def _session(process: _Process) -> aiohttp.ClientSession:
     return process.session
 
 
-def _error(answer: bytes, status: int) -> Exception:
+def _error(answer: bytes | bytearray, status: int) -> Exception:
     """The exception that the other side names; what stands before it (a fleet's proxy) names none."""
     try:
         told: Any = orjson.loads(answer)["error"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.lru import LruCache
 from gateway.stores.base import Cache
-from gateway.turns import with_pauses
+from gateway.turns import at_work, with_pauses
 
 Scores = NDArray[np.uint8]
 
@@ -25,6 +25,7 @@ TTL_SECONDS = 7 * 24 * 3600
 # 16 MiB hold the scores of some 15 million words, and leave a worker well under 150 MB.
 _FRONT_BYTES = 16 * 1024 * 1024
 _ASKED_AT_ONCE = 250  # keys: half a millisecond
+_LARGE = 1024 * 1024  # bytes of scores that are copied on a thread
 _ENTRY_OVERHEAD = 290  # bytes of key, header, tuple and dictionary slot, as tracemalloc says
 
 
@@ -37,6 +38,10 @@ def team_salt(secret: bytes, team: str) -> bytes:
 def score_key(salt: bytes, fingerprint: str, digest: bytes) -> str:
     """The store's key for the scores of the text with this digest."""
     return "s:" + hmac.digest(salt, fingerprint.encode() + b"\0" + digest, "sha256")[:16].hex()
+
+
+def _encoded(scores: Mapping[str, Scores]) -> dict[str, bytes]:
+    return {key: values.tobytes() for key, values in scores.items()}
 
 
 class ScoreCache:
@@ -72,7 +77,8 @@ class ScoreCache:
 
     async def put(self, scores: Mapping[str, Scores]) -> None:
         """Remembers scores here and in the store."""
-        items = {key: values.tobytes() for key, values in scores.items()}
+        large = sum(len(values) for values in scores.values()) > _LARGE
+        items = await at_work(large, _encoded, scores)
         for key, data in items.items():
             self._front.put(key, data)
         await self._store.set_many(items, TTL_SECONDS)

@@ -121,7 +121,8 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
     history = past.history
     before, after = _totals(past, outcome)
     audit = job.policy.mode == "audit"
-    sent = [i for i in range(len(past.conversation.messages)) if i not in history.new]
+    new = set(history.new)
+    sent = [i for i in range(len(past.conversation.messages)) if i not in new]
     original = past.fixed_tokens + sum(outcome.forms[i].tokens_before for i in sent) if sent else 0
     same, broken = _prefix(past, outcome, sent)
     rate = past.hit_rate(now, job.rates)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.text import pieces
-from compressor.text.pieces import join_pieces, part_of
+from compressor.text.pieces import join_bytes, join_pieces, part_of
 
 # One of each width in which Python stores texts, and what cannot be written as UTF-8.
 LETTERS = st.text(st.sampled_from("ab \x7f\x80é\xff\u0100가\ud800\udfff\uffff\U00010000😀"), max_size=12)
@@ -40,3 +40,17 @@ def test_a_long_text_of_each_width_is_the_same_text(letter: str) -> None:
     part = part_of(text, 1, len(text))
     assert part == text[1:] and hash(part) == hash(text[1:]) and part.encode() == text[1:].encode()
     assert part.isascii() is text.isascii()
+
+
+@pytest.mark.parametrize("step", [1, 5, 1000])
+@given(parts=st.lists(st.binary(max_size=12), max_size=8))
+def test_bytes_are_put_together_as_by_one_call(step: int, parts: list[bytes]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "_STEP", step)
+        joined = join_bytes(parts)
+    assert joined == b"".join(parts) and hash(joined) == hash(b"".join(parts))
+
+
+def test_long_and_many_bytes_are_put_together() -> None:
+    parts = [bytes([n % 251]) * (n % 700) for n in range(5_000)] + [b"end" * 400_000]
+    assert join_bytes(parts) == b"".join(parts)

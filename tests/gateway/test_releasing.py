@@ -142,3 +142,32 @@ def test_long_arrays_are_kept_and_short_ones_are_not() -> None:
     finally:
         releasing._portions.reset(token)
     assert [[one is long for one in portion] for portion in portions] == [[True]]
+
+
+@pytest.mark.parametrize("value", ["plain " * 500_000, "gr\u00fc\u00dfe " * 500_000, b"bytes " * 500_000])
+def test_memory_is_given_back_in_pieces_unless_somebody_else_holds_it(
+    value: str | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, int]] = []
+    advise = releasing._advise
+    assert advise is not None
+
+    def watched(place: int, size: int, advice: int) -> int:
+        given.append((place, size))
+        return advise(place, size, advice)
+
+    monkeypatch.setattr(releasing, "_advise", watched)
+    own = value[:-1]  # another object
+    with large_request():
+        keep(own)
+    until(lambda: releasing._collections._running == 0)
+    assert not given and own == value[:-1]  # held here, so nothing happened to it
+    address = id(own)
+    with large_request():
+        keep(own)
+        del own
+    until(lambda: releasing._collections._running == 0)
+    assert sum(size for _, size in given) > 0.9 * 2_999_999
+    assert max(size for _, size in given) <= 2 * 1024 * 1024
+    least, most = min(place for place, _ in given), max(place + size for place, size in given)
+    assert address < least and most < address + 100 + 2 * 3_000_000
