@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.chat.conversation import Conversation
@@ -14,15 +14,25 @@ class History:
     """The messages of a request by what is known of them; indices, each in exactly one place."""
 
     forms: Mapping[int, Form]  # sent before, in this form
-    small: tuple[int, ...]  # sent before, whole for certain: the request was too small to be shortened
-    unseen: tuple[int, ...]  # sent before, but not through here (or it was forgotten)
-    new: tuple[int, ...]  # never sent
+    small: range  # sent before, whole for certain: the request was too small to be shortened
+    unseen: range  # sent before, but not through here (or it was forgotten)
+    new: Sequence[int]  # never sent
     turns: int  # requests of this conversation, this one included
 
     @property
     def seen(self) -> bool:
         """Whether all that was sent before went through here."""
         return not self.unseen
+
+    @property
+    def passed(self) -> range:
+        """What was sent before in no form that is known: `small` and `unseen`, which stand together."""
+        return range(self.small.start, self.unseen.stop)
+
+    @property
+    def sent(self) -> Sequence[int]:
+        """All that was sent before, in order."""
+        return list(self.forms) or self.passed
 
 
 def sort_messages(
@@ -39,7 +49,8 @@ def sort_messages(
     turns = known.head.turns + 1 if known.head is not None and known.head_at < count - 1 else len(ends) + 1
     if forms:
         new = tuple(index for index in range(count) if index not in forms)
-        return History(forms, (), (), new, turns)
+        return History(forms, range(0), range(0), new, turns)
     past = ends[-1] + 1 if ends else 0
     small = max((end + 1 for end in ends if was_small(end)), default=0)
-    return History({}, tuple(range(small)), tuple(range(small, past)), tuple(range(past, count)), turns)
+    # Ranges: a hundred thousand numbers made in one step take 5 to 14 ms.
+    return History({}, range(small), range(small, past), range(past, count), turns)

@@ -76,8 +76,7 @@ class Reformer:
         Trouble with scoring leaves new messages whole. Raises Unavailable then if the policy is fail-closed.
         """
         history = past.history
-        passed = [*history.small, *history.unseen]
-        earlier = await self._measure(job, past.conversation, passed)
+        earlier = await self._measure(job, past.conversation, history.passed)
         new = await self._measure(job, past.conversation, history.new)
         old, fresh, ageing, decision = await at_work(past.many, self._plan, job, past, earlier, new)
         job.watch.lap("plan")
@@ -131,8 +130,7 @@ class Reformer:
     ) -> tuple[dict[int, Form], dict[int, Form], Ageing, Decision]:
         """The forms of old and new messages with nothing more shortened, old results, and the decision."""
         history, conversation = past.history, past.conversation
-        passed = [*history.small, *history.unseen]
-        old = _joined(history.forms, _whole_forms(conversation, passed, earlier))
+        old = _joined(history.forms, _whole_forms(conversation, history.passed, earlier))
         fresh = _whole_forms(conversation, history.new, new)
         ageing = find_old_results(job.policy, conversation, old)
         return old, fresh, ageing, self._decide(job, past, old, new, ageing)

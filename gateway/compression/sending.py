@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from gateway.chat.conversation import Path
@@ -97,7 +98,8 @@ def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]
 
 def _to_fix(past: Past, outcome: Outcome) -> tuple[tuple[int, int], Mapping[int, Form]]:
     """Tokens before and after, and the forms that are not in the store yet."""
-    fixed = outcome.forms if outcome.compacted else {i: outcome.forms[i] for i in _unfixed(past)}
+    unfixed = chain(past.history.passed, past.history.new)
+    fixed = outcome.forms if outcome.compacted else {i: outcome.forms[i] for i in unfixed}
     keep(outcome.forms, fixed)
     return _totals(past, outcome), fixed
 
@@ -105,11 +107,6 @@ def _to_fix(past: Past, outcome: Outcome) -> tuple[tuple[int, int], Mapping[int,
 def _differ(winners: Mapping[int, Form], ours: Mapping[int, Form]) -> bool:
     keep(winners)
     return any(winners[i] is not form and winners[i] != form for i, form in ours.items())
-
-
-def _unfixed(past: Past) -> tuple[int, ...]:
-    """Messages whose form is not in the store yet."""
-    return (*past.history.small, *past.history.unseen, *past.history.new)
 
 
 def _totals(past: Past, outcome: Outcome) -> tuple[int, int]:
@@ -121,8 +118,7 @@ def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) ->
     history = past.history
     before, after = _totals(past, outcome)
     audit = job.policy.mode == "audit"
-    new = set(history.new)
-    sent = [i for i in range(len(past.conversation.messages)) if i not in new]
+    sent = history.sent
     original = past.fixed_tokens + sum(outcome.forms[i].tokens_before for i in sent) if sent else 0
     same, broken = _prefix(past, outcome, sent)
     rate = past.hit_rate(now, job.rates)
@@ -182,7 +178,7 @@ def _has_media(node: Any) -> bool:
     return any(map(_has_media, parts))
 
 
-def _prefix(past: Past, outcome: Outcome, sent: list[int]) -> tuple[int, int]:
+def _prefix(past: Past, outcome: Outcome, sent: Sequence[int]) -> tuple[int, int]:
     """Tokens of old messages up to the first whose form has changed, and those behind it.
 
     Of history that did not go through here nobody knows the form that it was sent in: it is in neither,

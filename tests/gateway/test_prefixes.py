@@ -199,14 +199,17 @@ def test_what_is_known_of_messages() -> None:
         "messages": [{"role": "user", "content": "x" * 50}, *agent_turn(1, "y"), *agent_turn(2, "z")],
     }
     first = history({"model": "m", "messages": raw["messages"][:1]})
-    assert (first.new, first.unseen, first.turns) == ((0,), (), 1)
+    assert ([*first.new], [*first.unseen], first.turns) == ([0], [], 1)
     unknown = history(raw)
-    assert (unknown.unseen, unknown.new, unknown.seen, unknown.turns) == ((0, 1, 2), (3, 4), False, 3)
+    assert ([*unknown.unseen], [*unknown.new], unknown.seen) == ([0, 1, 2], [3, 4], False)
+    assert (unknown.turns, [*unknown.passed], [*unknown.sent]) == (3, [0, 1, 2], [0, 1, 2])
     small = history(raw, small=2)
-    assert (small.small, small.unseen, small.new) == ((0, 1, 2), (), (3, 4))
+    assert ([*small.small], [*small.unseen], [*small.new]) == ([0, 1, 2], [], [3, 4])
+    assert [*small.passed] == [*small.sent] == [0, 1, 2]
     form = Form(1, 1)
     edited = history(raw, (form, form, None, None, None))
-    assert (sorted(edited.forms), edited.unseen, edited.new) == ([0, 1], (), (2, 3, 4))
+    assert (sorted(edited.forms), [*edited.unseen], [*edited.new]) == ([0, 1], [], [2, 3, 4])
+    assert ([*edited.passed], [*edited.sent]) == ([], [0, 1])
 
 
 def test_a_form_with_very_many_slices_is_work_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
