@@ -69,7 +69,7 @@ NOTES = (
     "  What a request leaves behind is released in portions, its long lists and mappings before their",
     "  elements.",
     "* What is left are single steps over tens of megabytes, and mappings of a hundred thousand entries",
-    "  that make their tables anew. Else the loop waits up to 0.05 ms for Python's lock at each of its steps.",
+    "  that make their tables anew. Else the loop waits 0.05 ms at most for Python's lock, at each step.",
     "* Most of what is late is none of that: on two cores, shared with the client, nginx and the compressor,",
     "  the loop's thread is ready and waits for a core, 3 to 5 ms at a time.",
     "* What a large value pushes out of a cache leaves in several turns: ten thousand small entries at once",
