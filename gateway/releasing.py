@@ -34,7 +34,6 @@ _NONE = (0, _NEVER, _NEVER)  # thresholds without any collection
 _LONGEST_HUGE_SECONDS = 600  # where huge ones never end, those of young objects do, too
 
 _GIVEN_BACK = 2 * 1024 * 1024  # bytes of memory given back in one call
-_OWN_REFERENCES = 3  # the portion's, the variable's and the argument's
 _LEAST_HEAD, _LARGEST_HEAD = sys.getsizeof(b"") - 1, 128  # bytes in front of what an object holds
 
 _portions: ContextVar[list[list[Any]] | None] = ContextVar("portions", default=None)
@@ -179,11 +178,11 @@ def _give_back(portion: list[Any]) -> None:
     Ending, it would do so in one call under Python's lock: 32 MB take 7 to 9 ms. The call made here lets go
     of it. What the memory holds is lost, so the one reference to it must be the portion's.
     """
+    if _advise is None or not isinstance(portion[0], str | bytes) or not _is_large(portion[0]):
+        return
+    if _references(portion) > _OWN_REFERENCES:
+        return
     value = portion[0]
-    if not isinstance(value, str | bytes) or not _is_large(value) or _advise is None:
-        return
-    if sys.getrefcount(value) > _OWN_REFERENCES:
-        return
     # Whole pages behind the object's own fields. A text that is not ASCII takes one byte a letter, or two or
     # four: one is certain.
     start = -(-(id(value) + _LARGEST_HEAD) // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -192,6 +191,15 @@ def _give_back(portion: list[Any]) -> None:
     for place in range(start, end, _GIVEN_BACK):
         _advise(place, min(_GIVEN_BACK, end - place), mmap.MADV_DONTNEED)
         never.wait(_PAUSE_SECONDS)
+
+
+def _references(portion: list[Any]) -> int:
+    value = portion[0]
+    return sys.getrefcount(value)
+
+
+# Of an object that is in its portion and nowhere else; how many that are differs between Python's versions.
+_OWN_REFERENCES = _references([bytes(1000)])
 
 
 def _find_advise() -> Callable[[int, int, int], int] | None:

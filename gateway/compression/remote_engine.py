@@ -248,6 +248,7 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes | bytearray:
     async for chunk in response.content.iter_any():
         body[position : position + len(chunk)] = chunk
         position += len(chunk)
+    del body[position:]
     return body
 
 
