@@ -203,8 +203,11 @@ _OWN_REFERENCES = _references([bytes(1000)])
 
 
 def _find_advise() -> Callable[[int, int, int], int] | None:
-    """The system's `madvise`, where there is one that drops pages at once."""
-    if sys.platform != "linux":
+    """The system's `madvise`, where there is one that drops pages at once.
+
+    None, too, in a Python without its lock, where nobody can tell that no other thread takes the object up.
+    """
+    if sys.platform != "linux" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return None
     advise = ctypes.CDLL(None).madvise
     advise.argtypes, advise.restype = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int), ctypes.c_int
