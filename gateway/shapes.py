@@ -31,6 +31,13 @@ SegmentKind = Literal[
 CACHE_MARK = b'"cache_control"'
 
 
+def _is_marked(body: bytes, known: bool | None) -> bool:
+    """Whether the client marks what the upstream shall keep in its prompt cache. A small body is looked
+    through at each call; of a large one that is known since it was read.
+    """
+    return CACHE_MARK in body if known is None else known
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
     """A typed view on the client's JSON. `body` is what arrived, to the byte; `raw` is never changed."""
@@ -49,10 +56,8 @@ class ParsedRequest:
 
     @property
     def is_marked(self) -> bool:
-        """Whether the client marks what the upstream shall keep in its prompt cache. A small body is looked
-        through at each call; of a large one that is known since it was read.
-        """
-        return CACHE_MARK in self.body if self.marked is None else self.marked
+        """Whether the client marks what the upstream shall keep in its prompt cache."""
+        return _is_marked(self.body, self.marked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,11 @@ class Compressed:
     billed_per_token: float | None = None  # what earlier bills have taught: so many for one of ours
     billing_name: str = ""  # under which this bill teaches; "" when it holds what nobody counts
     marked: bool | None = None  # as in the request
+
+    @property
+    def is_marked(self) -> bool:
+        """As of the request, whose marks are never shortened."""
+        return _is_marked(self.body, self.marked)
 
 
 @dataclass(frozen=True, slots=True)

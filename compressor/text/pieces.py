@@ -28,7 +28,7 @@ _place_of_bytes = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes
 
 def join_pieces(pieces: list[str]) -> str:
     """As `"".join`. The pieces, which are short, are let go of."""
-    length = sum(map(len, pieces))
+    length = _length_of(pieces)
     if length <= _STEP:
         return "".join(pieces)
     text: str = _new(length, max(map(_widest, pieces)))
@@ -41,7 +41,7 @@ def join_pieces(pieces: list[str]) -> str:
 
 def join_bytes(pieces: Sequence[bytes]) -> bytes:
     """As `b"".join`."""
-    length = sum([len(piece) for piece in pieces])  # with `map` it is one step: 10 ms of 250,000 pieces
+    length = _length_of(pieces)
     if length <= _STEP:
         return b"".join(pieces)
     whole: bytes = _new_bytes(None, length)
@@ -51,6 +51,10 @@ def join_bytes(pieces: Sequence[bytes]) -> bytes:
         ctypes.memmove(place + position, some, len(some))
         position += len(some)
     return whole
+
+
+def _length_of(pieces: Sequence[str] | Sequence[bytes]) -> int:
+    return sum([len(piece) for piece in pieces])  # with `map` it is one step: 10 ms of 250,000 pieces
 
 
 def _steps(pieces: Iterable[bytes]) -> Iterator[bytes]:

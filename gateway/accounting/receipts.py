@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from gateway.compression.planner import LEAST_CACHED_TOKENS
-from gateway.shapes import CACHE_MARK, Caller, Compressed, ParsedRequest, Price, Receipt, Usage
+from gateway.shapes import Caller, Compressed, ParsedRequest, Price, Receipt, Usage
 from policies import Match
 
 NOTHING_USED = Usage()
@@ -122,7 +122,7 @@ def uncompressed_usage(compressed: Compressed, usage: Usage) -> Usage:
     if usage.cache_write_tokens:  # all that is not read is written, but for what the bill shows as neither
         plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
         written = max(0, total - cached - plain)
-    elif usage.input_tokens < LEAST_CACHED_TOKENS <= total and _is_marked(compressed):
+    elif usage.input_tokens < LEAST_CACHED_TOKENS <= total and compressed.is_marked:
         written = total - cached  # marked by the client, and only shortened too small to be written
     return Usage(
         input_tokens=total,
@@ -133,11 +133,6 @@ def uncompressed_usage(compressed: Compressed, usage: Usage) -> Usage:
         estimated=usage.estimated,
         cache_reported=usage.cache_reported,
     )
-
-
-def _is_marked(compressed: Compressed) -> bool:
-    """As of the request, whose marks are never shortened."""
-    return CACHE_MARK in compressed.body if compressed.marked is None else compressed.marked
 
 
 def _scale(compressed: Compressed, usage: Usage) -> float:
