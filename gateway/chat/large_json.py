@@ -26,6 +26,7 @@ _TEXT_BYTES = 256 * 1024  # of one text
 # here; or an escape begins that is not the second half of a pair.
 _CUT = re.compile(rb"(?<=[^\\]{6})[^\x80-\xbf]|(?<!\\)\\u[0-9a-cA-C]")
 _SIGNS = re.compile(rb'["\[\]{}]')
+_FEW_ESCAPED = 8  # quotes: a string with more of them is HTML, code or JSON and has thousands
 _QUOTE, _BACKSLASH = 0x22, 0x5C
 _OPENING, _LISTS = b"[{", b"[]"
 
@@ -86,17 +87,32 @@ def strings_and_brackets(body: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _end_of_string(body: bytes, start: int) -> int:
-    end = body.find(b'"', start + 1)
-    while end > 0 and body[end - 1] == _BACKSLASH:
-        first = end - 1
+    at = start + 1
+    for _ in range(_FEW_ESCAPED):
+        quote = first = body.find(b'"', at)
+        if quote < 0:
+            raise ValueError("a string does not end")
         while body[first - 1] == _BACKSLASH:
             first -= 1
-        if (end - first) % 2 == 0:
+        at = quote + 1
+        if (quote - first) % 2 == 0:
+            return at
+    return _end_of_escaped(body, at)
+
+
+def _end_of_escaped(body: bytes, at: int) -> int:
+    """Where a string ends of which the rest begins here."""
+    while at < len(body):
+        piece = body[at : at + _PIECE_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # an escape goes on behind it
+            piece = piece[:-1]
+        end = piece.replace(b"\\\\", b"..").replace(b'\\"', b"..").find(b'"')
+        if end >= 0:
+            return at + end + 1
+        if not piece:  # a backslash at the end of everything
             break
-        end = body.find(b'"', end + 1)
-    if end < 0:
-        raise ValueError("a string does not end")
-    return end + 1
+        at += len(piece)
+    raise ValueError("a string does not end")
 
 
 def _without_long_texts(body: bytes) -> tuple[bytes, dict[str, str]]:

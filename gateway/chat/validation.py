@@ -15,6 +15,9 @@ from gateway.chat.rebuild import string_at
 from gateway.releasing import keep
 from gateway.shapes import ParsedRequest
 
+# (a text, its shortened form, a check of both) -> whether they pass it
+Passes = Callable[[str, str, Callable[[str, str], bool]], bool]
+
 
 def find_damage(
     request: ParsedRequest,
@@ -22,11 +25,13 @@ def find_damage(
     changes: Mapping[Path, str],
     read: Any = None,
     aged: Container[Path] = (),
+    passes: Passes = lambda before, after, check: check(before, after),
 ) -> str:
     """What is wrong with the shortened body, as a skip reason, or "" when nothing is.
 
     Everything but the strings at `changes` is equal, ids of tool calls among it; a changed string is the one
-    that was meant, is not empty, and is still JSON with the same keys where it was JSON.
+    that was meant, is not empty, and is still JSON with the same keys where it was JSON. `passes` may know that
+    of a text and its shortened form.
     """
     try:
         sent = orjson.loads(body) if read is None else read  # what the body reads as, if somebody has read it
@@ -43,7 +48,7 @@ def find_damage(
         if after != text or (is_blank(after) and not is_blank(before)):
             return "invalid-text"
         fits = part_of_json if path in aged else same_json
-        if after != LEFT_OUT and not fits(before, after):
+        if after != LEFT_OUT and _begins_json(before) and not passes(before, text, fits):
             return "invalid-json"
     return ""
 

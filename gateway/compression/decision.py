@@ -54,6 +54,9 @@ class Ahead:
 
 
 _LEAST_YIELD = 0.5
+# Where nothing makes the input fit, old messages are compacted for at least this share of what is too much: a
+# few tokens of a first message would break the whole prefix, turn after turn.
+_LEAST_RELIEF = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +222,12 @@ def _to_fit(sizes: Sizes, prospect: Prospect, limit: int | None) -> Choice | Non
     """The least that makes the input fit; None when it fits as it is, or shortening does not help."""
     if limit is None or sizes.total <= limit:
         return None
-    if prospect.old_tokens + prospect.new_kept <= limit and prospect.new_kept < prospect.new_tokens:
+    shortens_new = prospect.new_kept < prospect.new_tokens
+    if prospect.old_tokens + prospect.new_kept <= limit and shortens_new:
         return "new"
-    if prospect.old_kept < prospect.old_tokens:
+    relief, excess = prospect.old_tokens - prospect.old_kept, sizes.total - limit
+    if relief > 0 and (
+        prospect.old_kept + prospect.new_kept_all <= limit or relief >= _LEAST_RELIEF * excess
+    ):
         return "all"
-    return "new" if prospect.new_kept < prospect.new_tokens else None
+    return "new" if shortens_new else None

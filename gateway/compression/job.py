@@ -19,7 +19,7 @@ from policies import Plan, Policy
 
 # A body below this is read, hashed and rebuilt in a millisecond or two; above it a thread does it.
 _INLINE_BYTES = 128 * 1024
-_INLINE_KNOWN_BYTES = 2 * 1024 * 1024
+_INLINE_KNOWN_BYTES = 1024 * 1024
 MANY_MESSAGES = 500
 
 
@@ -93,6 +93,12 @@ class Past:
     def many(self) -> bool:
         """Whether looking at each message is work for a thread."""
         return len(self.conversation.messages) > MANY_MESSAGES
+
+    @property
+    def repeated(self) -> bool:
+        """Whether this very request was sent before: it goes in the same forms again."""
+        last = len(self.conversation.messages) - 1
+        return self.known.head is not None and self.known.head_at == last == len(self.history.forms) - 1
 
     @property
     def seed(self) -> str:

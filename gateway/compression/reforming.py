@@ -132,7 +132,7 @@ class Reformer:
         history, conversation = past.history, past.conversation
         old = _joined(history.forms, _whole_forms(conversation, history.passed, earlier))
         fresh = _whole_forms(conversation, history.new, new)
-        ageing = find_old_results(job.policy, conversation, old)
+        ageing = Ageing() if past.repeated else find_old_results(job.policy, conversation, old)
         return old, fresh, ageing, self._decide(job, past, old, new, ageing)
 
     def _settled(  # noqa: PLR0913 - all that counts here
@@ -221,6 +221,8 @@ class Reformer:
             trigger_tokens=job.policy.trigger_tokens,
             old_results=ageing.tokens,
         )
+        if past.repeated:  # its end is known, and so the forms that hold, whatever would be decided now
+            sizes = replace(sizes, old_free=0)
         rates = job.rates
         now = past.hit_rate(self.clock(), rates)
         later = hit_rate(past.observed_hit_rate, 0.0, seen=True, discounts=rates.discounts)

@@ -93,7 +93,7 @@ def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]
         keep(body)
     except (ValueError, LookupError, TypeError):
         return job.request.body, "invalid-structure"
-    return body, find_damage(job.request, body, changes, read, aged)
+    return body, find_damage(job.request, body, changes, read, aged, job.memory.passes)
 
 
 def _to_fix(past: Past, outcome: Outcome) -> tuple[tuple[int, int], Mapping[int, Form]]:

@@ -10,12 +10,13 @@ import hashlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from compressor.text.searching import are_same
 from gateway.compression.bounds import Bounds, size_of, slices_of
 
+Check = Callable[[str, str], bool]  # looks at the whole of a text and its shortened form
 _Name = tuple[bytes, int, str]  # team, length, sample
 
 # Shorter texts are hashed in a microsecond or two; keeping them would only push longer ones out.
@@ -23,8 +24,18 @@ LONG_CHARACTERS = 1024
 _KEPT_BYTES = 8 * 1024 * 1024  # a dozen conversations of 100,000 tokens, or a hundred of 10,000
 _SAMPLES = 64  # characters that a text is looked up by; then it is compared as a whole
 _SHORTENED = 4  # forms kept of one text: those of teams or policies that use it at the same time
+_PASSED = 1_000  # pairs that have passed a check, of texts that are too long to be kept
 _PIECE = 256 * 1024  # characters encoded in one step: no longer one shuts all other threads out
 _ENTRY_BYTES = 1000  # of an entry besides its texts
+
+
+@dataclass(slots=True)
+class _Shortened:
+    """One form of a text."""
+
+    bounds: Bounds
+    text: str
+    passed: Check | None = None
 
 
 @dataclass(slots=True)
@@ -34,12 +45,12 @@ class Remembered:
     text: str
     digest: bytes  # SHA-256
     counts: dict[str, int] = field(default_factory=dict)  # tokenizer -> tokens
-    shortened: tuple[tuple[Bounds, str], ...] = ()
+    shortened: tuple[_Shortened, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes of memory."""
-        shortened = sum(sys.getsizeof(text) + size_of(bounds) for bounds, text in self.shortened)
+        shortened = sum(sys.getsizeof(one.text) + size_of(one.bounds) for one in self.shortened)
         return _ENTRY_BYTES + sys.getsizeof(self.text) + shortened
 
 
@@ -50,6 +61,7 @@ class _Shelf:
     most: int
     room: int
     known: OrderedDict[_Name, Remembered] = field(default_factory=OrderedDict)
+    passed: OrderedDict[tuple[object, ...], None] = field(default_factory=OrderedDict)  # of texts not kept
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -113,19 +125,39 @@ class TextMemory:
         known = self._find(name, text)
         if known is None:
             return slices_of(text, bounds)
-        for kept, shortened in known.shortened:
-            if kept is bounds:  # comparing thousands of numbers takes as long as slicing
-                return shortened
-        others = [one for one in known.shortened if one[0] != bounds][-_SHORTENED + 1 :]
-        equal = next((one[1] for one in known.shortened if one[0] == bounds), None)
-        shortened = slices_of(text, bounds) if equal is None else equal
+        for form in known.shortened:
+            if form.bounds is bounds:  # comparing thousands of numbers takes as long as slicing
+                return form.text
+        others = [form for form in known.shortened if form.bounds != bounds][-_SHORTENED + 1 :]
+        equal = next((form for form in known.shortened if form.bounds == bounds), None)
+        form = _Shortened(bounds, slices_of(text, bounds)) if equal is None else replace(equal, bounds=bounds)
         with self._shelf.lock:
             if self._shelf.known.get(name) is known:
                 before = known.size
-                known.shortened = (*others, (bounds, shortened))
+                known.shortened = (*others, form)
                 self._shelf.room += before - known.size
                 self._make_room()
-        return shortened
+        return form.text
+
+    def passes(self, text: str, shortened: str, check: Check) -> bool:
+        """The check's answer; a pair that has passed it is not looked at again as long as it is remembered."""
+        known = self._find(self._name_of(text), text) if len(text) >= LONG_CHARACTERS else None
+        form = next((one for one in known.shortened if one.text is shortened), None) if known else None
+        if form is not None:
+            if form.passed is not check and check(text, shortened):
+                form.passed = check
+            return form.passed is check
+        if len(text) < LONG_CHARACTERS:
+            return check(text, shortened)
+        name = (self._team, digest_of(text), digest_of(shortened), check.__qualname__)
+        if name not in self._shelf.passed:
+            if not check(text, shortened):
+                return False
+            with self._shelf.lock:
+                self._shelf.passed[name] = None
+                if len(self._shelf.passed) > _PASSED:
+                    self._shelf.passed.popitem(last=False)
+        return True
 
     def _find(self, name: _Name, text: str) -> Remembered | None:
         with self._shelf.lock:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +38,17 @@ def test_a_cold_cache_is_the_moment_to_compact() -> None:
 def test_what_does_not_fit_is_compacted_whatever_it_costs() -> None:
     assert decide(SIZES, halve, Costs(RATES), WARM, 12_000).choice == "new"
     assert decide(SIZES, halve, Costs(RATES), WARM, 11_000).choice == "all"
+
+
+def test_crumbs_of_old_messages_are_not_worth_a_prefix_that_does_not_fit_anyway() -> None:
+    sizes = Sizes(fixed=0, old=20_000, old_free=3, old_untouched=0, new=100, new_free=0)
+
+    def nearly_all(compressible: int, total: int) -> Plan:
+        return Plan(compressible > 1, "on", max(1, compressible // 2), 0.5, "")
+
+    assert decide(sizes, nearly_all, Costs(RATES), WARM, 15_000).choice == "as-is"
+    assert decide(sizes, nearly_all, Costs(RATES), WARM, 20_098).choice == "all"  # with them it fits
+    assert decide(replace(sizes, old_free=1_200), nearly_all, Costs(RATES), WARM, 15_000).choice == "all"
 
 
 def test_holdout_is_left_alone() -> None:

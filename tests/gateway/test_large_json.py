@@ -69,6 +69,23 @@ def test_odd_ones(body: bytes) -> None:
     assert load_json(body) == orjson.loads(body)
 
 
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from(['"', "\\", "\\\\", "a", "é", "\n", '\\"']), min_size=10, max_size=200),
+    st.sampled_from([2, 7, 64]),
+)
+def test_strings_full_of_escaped_quotes(letters: list[str], piece: int) -> None:
+    body = orjson.dumps({"text": "".join(letters), "next": '"', "last": ["\\"]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large_json, "_PIECE_BYTES", piece)
+        assert load_json(body) == orjson.loads(body)
+        spans = list(large_json.strings_and_brackets(body))
+        quoted = [body[start:end] for start, end in spans if body[start : start + 1] == b'"']
+        assert quoted == [b'"text"', orjson.dumps("".join(letters)), b'"next"', b'"\\""', b'"last"', b'"\\\\"']
+        with pytest.raises(ValueError, match="does not end"):
+            list(large_json.strings_and_brackets(body[: spans[2][1] - 1]))
+
+
 @pytest.mark.parametrize(
     "body", [b'{"m":[{"a":1},,{"b":2}]}', b'{"m":[{"a":1},]}', b'{"m":[{"a":"\\ud800 aaaaaaaa"}]}']
 )

@@ -50,6 +50,19 @@ async def test_a_repeated_request_is_a_hit_and_gives_the_same_bytes() -> None:
     assert len(bench.engine.scored) == 1
 
 
+async def test_a_repeated_request_that_does_not_fit_is_not_decided_anew() -> None:
+    code = "".join(f"def rate_{n}(x):\n    return x * {n}\n\n\n" for n in range(150))
+    turns = [("user", "Please answer a question about a module, will you?"), ("assistant", "I will.")]
+    raw = conversation([*turns, ("user", f"```python\n{code}```\n{long_text(10)}\n\nWhat is wrong?")])
+    bench = Bench(context_window=2000)
+    first, second = await bench.shorten(raw), await bench.shorten(raw)
+    assert first.status == "applied"
+    assert first.tokens_after > 2000
+    assert "score" in first.timings
+    assert "score" not in second.timings
+    assert second.body == first.body
+
+
 async def test_scores_from_the_cache_give_the_same_text_as_fresh_ones() -> None:
     first = Bench()
     await first.shorten(rag())

@@ -66,6 +66,43 @@ def test_several_forms_of_one_text() -> None:
         assert memory.shortened(LONG, (0, end)) == LONG[:end]
 
 
+@pytest.mark.parametrize("kept_bytes", [8 * len(LONG), len(LONG)])  # so that it is kept, or only its digest
+def test_what_has_passed_a_check_is_not_looked_at_again(kept_bytes: int) -> None:
+    memory, looked = TextMemory(kept_bytes), []
+
+    def is_shorter(text: str, shortened: str) -> bool:
+        looked.append(shortened)
+        return len(shortened) < len(text)
+
+    memory.of(LONG)
+    short = memory.shortened(LONG, (0, 1500))
+    for _ in range(3):
+        assert memory.passes("".join(list(LONG)), short, is_shorter)
+    assert len(looked) == 1
+    other = LONG[:700] + "X" + LONG[701:]
+    assert memory.passes(other, other[:1500], is_shorter)  # another text is looked at
+    assert memory.of_team(b"else").passes(LONG, short, is_shorter)  # and another team's
+    assert len(looked) == 3
+    for _ in range(2):
+        assert not memory.passes(LONG, short, lambda text, shortened: False)  # and by another check
+    for _ in range(2):
+        assert not memory.passes(LONG, LONG, is_shorter)  # what fails is never remembered
+    assert len(looked) == 5
+
+
+def test_what_has_passed_is_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_memory, "_PASSED", 3)
+    memory, looked = TextMemory(kept_bytes=0), []
+
+    def is_shorter(text: str, shortened: str) -> bool:
+        looked.append(shortened)
+        return True
+
+    for end in (1, 2, 3, 4, 4, 1):
+        memory.passes(LONG, LONG[:end], is_shorter)
+    assert looked == [LONG[:end] for end in (1, 2, 3, 4, 1)]
+
+
 @pytest.mark.parametrize("bounds", [(0,), (5, 1), (0, 5, 3, 9), (0, len(LONG) + 1)])
 def test_bounds_of_another_text_are_refused(bounds: tuple[int, ...]) -> None:
     memory = TextMemory()
