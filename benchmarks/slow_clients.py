@@ -35,7 +35,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_gateway import REPLY, cpu_seconds, resident_mib, running
+from benchmarks.mock import REPLY
+from benchmarks.processes import cpu_seconds, resident_mib, running
 
 PATH = "/v1/chat/completions"
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"word " * 34 + b'"}}]}\n\n'

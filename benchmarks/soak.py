@@ -37,7 +37,7 @@ import orjson
 import redis
 from aiohttp import web
 
-from benchmarks.bench_gateway import cpu_seconds, running
+from benchmarks.processes import cpu_seconds, running
 
 FOLDER = Path(__file__).parent / "results"
 PATH = "/v1/chat/completions"
