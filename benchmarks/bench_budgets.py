@@ -40,25 +40,17 @@ from gateway.shapes import Compressed, ParsedRequest, Price, Usage
 from gateway.stores.redis_stores import open_redis
 from policies.shapes import Budget, Limits, Match, Plan, Policy, Team
 from tests.support.live_server import free_port
-from tests.with_redis.load import (
+from tests.with_redis.accounts import account_of, end_all_leases, settled
+from tests.with_redis.billing import (
     ANSWER_TOKENS,
     INPUT_PRICE,
-    MASTER,
     OUTPUT_PRICE,
-    PROMPT,
     BillingUpstream,
-    Clients,
-    Gateway,
-    Orders,
-    account_of,
     billing_upstream,
-    calibrate,
-    end_all_leases,
-    fill,
-    gateways,
     most_of,
-    settled,
 )
+from tests.with_redis.gateways import MASTER, Gateway, gateways
+from tests.with_redis.load import PROMPT, Clients, Orders, calibrate, fill
 from tests.with_redis.server import RedisServer
 
 MIX = ("ok", "fail", "leave", "stream", "fail", "leave")

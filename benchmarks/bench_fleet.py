@@ -19,7 +19,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.encoders.models import SHAPES, make_model
+from tests.support.live_server import free_port
 
 MINUTES = Path("docs/minutes.txt")
 DEPLOY = [
@@ -229,7 +229,7 @@ def prepared(folder: Path, options: argparse.Namespace) -> tuple[str, str, str]:
 @contextlib.contextmanager
 def serving(folder: Path, model: str) -> Iterator[str]:
     """`terse compressor serve`, for comparison."""
-    port = _free_port()
+    port = free_port()
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen([*SERVE, "--port", str(port), "--model", model], stdout=log, stderr=log)
     try:
@@ -244,7 +244,7 @@ def serving(folder: Path, model: str) -> Iterator[str]:
 @contextlib.contextmanager
 def fleet(folder: Path, model: str, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """`terse compressor deploy` with a Ray of its own: the fleet's URL and the cluster's address."""
-    port = _free_port()
+    port = free_port()
     log = folder / "fleet.log"
     with log.open("wb") as file:
         command = [*DEPLOY, "--port", str(port), "--model", model, *_size(1, options)]
@@ -311,12 +311,6 @@ def _wait_for(ready: Callable[[], Any], process: subprocess.Popen[bytes], log: P
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(log.read_text())
         time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

@@ -18,46 +18,22 @@ import os
 import platform
 import random
 import re
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.mock import MOCK, running_mock
+from benchmarks.processes import resident_mib, running, worker_of
+from benchmarks.wrk import Figures, load, median, script_of
+
 KEY = "sk-bench-0f8a3c5e7d9b1a2c4e6f8091a2b3c4d5"
 PATH = "/v1/chat/completions"
-MOCK, TERSE, LITELLM, BARE = 9100, 4200, 4100, 4300
-REPLY = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1_700_000_000,
-    "model": "gpt-4o-mini",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "Hello there, how can I help you today?"},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22},
-}
-NGINX = """worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
-events { worker_connections 4096; }
-http { access_log off; keepalive_requests 1000000; client_body_buffer_size 4m; client_max_body_size 16m;
- client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
- server { listen 127.0.0.1:9100 reuseport;
-  location = /v1/chat/completions {
-   error_page 405 =200 @ok; default_type application/json; return 200 'REPLY'; } } }
-"""
+TERSE, LITELLM, BARE = 4200, 4100, 4300
 LITELLM_YAML = """model_list:
   - model_name: gpt-4o-mini
     litellm_params: {model: openai/gpt-4o-mini, api_base: "http://127.0.0.1:9100/v1", api_key: sk-x}
@@ -86,17 +62,6 @@ class Case:
     connections: int
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What wrk and /proc said of one round."""
-
-    rps: float
-    p50_ms: float
-    p99_ms: float
-    cpu_ms: float
-    bad: int
-
-
 SHORT = [Case("short", 0, connections) for connections in (1, 8, 32)]
 LONG = [Case(f"{tokens // 1000}k tokens", tokens, c) for tokens in (10_000, 100_000) for c in (1, 8)]
 
@@ -117,115 +82,18 @@ def body_of(tokens: int) -> str:
     return json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": content}]})
 
 
-@contextmanager
-def running(command: Sequence[str], port: int, folder: Path, **environ: str) -> Iterator[int]:
-    """A server in a process of its own, once it answers; yields its process id."""
-    log = (folder / f"{port}.log").open("w")
-    environment = {**os.environ, **environ}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-    try:
-        wait_until_it_answers(port, process)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
-
-
-def wait_until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Up to two minutes: litellm's proxy takes half of one to start."""
-    pause = threading.Event()
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveness", timeout=5)
-            return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            if process.poll() is not None:
-                raise SystemExit(f"the server on port {port} ended; see its log") from None
-            pause.wait(0.2)
-    raise SystemExit(f"nothing answers on port {port}")
-
-
-def worker_of(pid: int) -> int:
-    """The process that does the work: the last child of a process without work of its own."""
-    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    found = children.stdout.split()
-    return int(found[-1]) if found else pid
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mib(pid: int) -> float:
-    """Memory of a process."""
-    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+def url_of(port: int) -> str:
+    """Where a server takes chat requests."""
+    return f"http://127.0.0.1:{port}{PATH}"
 
 
 def ask(port: int, body: str) -> dict[str, str]:
     """One request; its reply's headers."""
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{PATH}", body.encode(), headers)
+    request = urllib.request.Request(url_of(port), body.encode(), headers)
     with urllib.request.urlopen(request, timeout=600) as reply:
         reply.read()
         return {name.lower(): value for name, value in reply.headers.items()}
-
-
-def load(port: int, pid: int, case: Case, script: Path, seconds: int) -> Figures:
-    """One round of wrk."""
-    before = cpu_seconds(pid)
-    command = ["wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--timeout", "60s", "--latency"]
-    command += ["-s", str(script), f"http://127.0.0.1:{port}{PATH}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    used = cpu_seconds(pid) - before
-    count = int(found(r"(\d+) requests in", said))
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    return Figures(
-        rps=float(found(r"Requests/sec:\s+([\d.]+)", said)),
-        p50_ms=milliseconds(found(r"(?m)^ +50% +(\S+)", said)),
-        p99_ms=milliseconds(found(r"(?m)^ +99% +(\S+)", said)),
-        cpu_ms=1000 * used / max(count, 1),
-        bad=int(bad.group(1)) if bad else 0,
-    )
-
-
-def found(pattern: str, text: str) -> str:
-    """The group of a pattern that must be there."""
-    match = re.search(pattern, text)
-    if match is None:
-        raise SystemExit(f"wrk said nothing like {pattern}:\n{text}")
-    return match.group(1)
-
-
-def milliseconds(text: str) -> float:
-    """wrk's `1.23ms`, `45.00us` or `1.02s`."""
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
-
-
-def median(rounds: Sequence[Figures]) -> Figures:
-    """Figure by figure."""
-    middle = {
-        name: statistics.median(getattr(one, name) for one in rounds)
-        for name in ("rps", "p50_ms", "p99_ms", "cpu_ms")
-    }
-    return Figures(**middle, bad=sum(one.bad for one in rounds))
-
-
-def script_of(body: str, folder: Path) -> Path:
-    """wrk's script for one body."""
-    path = folder / f"{len(body)}.lua"
-    quoted = f"[==[{body}]==]"
-    path.write_text(
-        'wrk.method="POST"; wrk.headers["Content-Type"]="application/json"\n'
-        f'wrk.headers["Authorization"]="Bearer {KEY}"\nwrk.body={quoted}\n'
-    )
-    return path
 
 
 @dataclass(frozen=True)
@@ -268,12 +136,10 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[Results, dict[st
     results: Results = {}
     memory: dict[str, float] = {}
     said: dict[str, str] = {}
-    scripts = {tokens: script_of(body_of(tokens), folder) for tokens in (0, 10_000, 100_000)}
-    nginx = folder / "nginx.conf"
-    nginx.write_text(NGINX.replace("REPLY", json.dumps(REPLY)))
-    with running(["nginx", "-p", str(folder), "-c", str(nginx)], MOCK, folder) as mock:
+    scripts = {tokens: script_of(body_of(tokens), KEY, folder) for tokens in (0, 10_000, 100_000)}
+    with running_mock(folder) as mock:
         for case in SHORT:
-            figures = load(MOCK, mock, case, scripts[0], options.seconds)
+            figures = load(url_of(MOCK), mock, case.connections, scripts[0], options.seconds)
             results.setdefault(("mock", case), []).append(figures)
         for number in range(options.rounds):
             for system in systems(folder, options.litellm):
@@ -286,7 +152,8 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[Results, dict[st
                             said[case.name] = " -> ".join(
                                 headers[f"x-terse-tokens-{x}"] for x in ("before", "after")
                             )
-                        figures = load(system.port, worker, case, scripts[case.tokens], options.seconds)
+                        script = scripts[case.tokens]
+                        figures = load(url_of(system.port), worker, case.connections, script, options.seconds)
                         results.setdefault((system.name, case), []).append(figures)
                         print(number, system.name, case, figures, flush=True)
                     memory[system.name] = resident_mib(worker)

@@ -22,23 +22,18 @@ from benchmarks.bench_gateway import (
     KEY,
     LITELLM,
     LITELLM_YAML,
-    MOCK,
-    NGINX,
-    REPLY,
     SHORT,
     TERSE,
     Case,
-    Figures,
     System,
     ask,
     body_of,
-    load,
     machine,
-    median,
-    running,
-    script_of,
-    worker_of,
+    url_of,
 )
+from benchmarks.mock import running_mock
+from benchmarks.processes import running, worker_of
+from benchmarks.wrk import Figures, load, median, script_of
 from tests.with_redis.server import RedisServer
 
 TARGET = 15.0
@@ -86,21 +81,20 @@ def team_key() -> str:
 def measure(options: argparse.Namespace, folder: Path) -> dict[tuple[str, Case], list[Figures]]:
     """All rounds of both."""
     results: dict[tuple[str, Case], list[Figures]] = {}
-    nginx = folder / "nginx.conf"
-    nginx.write_text(NGINX.replace("REPLY", json.dumps(REPLY)))
     redis = RedisServer(folder)
     try:
-        with running(["nginx", "-p", str(folder), "-c", str(nginx)], MOCK, folder):
+        with running_mock(folder):
             for number in range(options.rounds):
                 for system in systems(folder, options.litellm, redis):
                     with running(system.command, system.port, folder, **system.environ) as pid:
                         ask(system.port, body_of(0))
-                        script = script_of(body_of(0), folder)
-                        if system.name == "terse":
-                            script.write_text(script.read_text().replace(KEY, team_key()))
+                        key = team_key() if system.name == "terse" else KEY
+                        script = script_of(body_of(0), key, folder)
                         worker = worker_of(pid)
                         for case in system.cases:
-                            figures = load(system.port, worker, case, script, options.seconds)
+                            figures = load(
+                                url_of(system.port), worker, case.connections, script, options.seconds
+                            )
                             results.setdefault((system.name, case), []).append(figures)
                             print(number, system.name, case, figures, flush=True)
     finally:

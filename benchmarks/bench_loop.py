@@ -30,18 +30,10 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
-from benchmarks.bench_gateway import (
-    MOCK,
-    NGINX,
-    REPLY,
-    WORDS,
-    machine,
-    met,
-    resident_mib,
-    running,
-    worker_of,
-)
+from benchmarks.bench_gateway import WORDS, machine, met
 from benchmarks.long_texts import KINDS, messages_of_kind
+from benchmarks.mock import running_mock
+from benchmarks.processes import resident_mib, running, worker_of
 
 PORT, COMPRESSOR = 4400, 4401
 BOUND_MS = 5.0
@@ -305,9 +297,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        nginx = folder / "nginx.conf"
-        nginx.write_text(NGINX.replace("REPLY", json.dumps(REPLY)).replace("size 16m", "size 64m"))
-        with running(["nginx", "-p", name, "-c", str(nginx)], MOCK, folder):
+        with running_mock(folder, largest="64m"):
             text = report(*measure(folder, options.rounds), options.rounds)
     print(text)
     if options.out:

@@ -14,15 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.live_server import free_port
-from tests.with_redis.load import (
-    INPUT_PRICE,
-    MASTER,
-    OUTPUT_PRICE,
-    Clients,
-    Orders,
-    billing_upstream,
-    most_of,
-)
+from tests.with_redis.billing import INPUT_PRICE, OUTPUT_PRICE, billing_upstream, most_of
+from tests.with_redis.gateways import MASTER
+from tests.with_redis.load import Clients, Orders
 from tests.with_redis.server import RedisServer
 
 CLIENTS = 4

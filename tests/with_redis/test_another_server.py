@@ -14,8 +14,8 @@ from gateway.stores.breaker import Breaker
 from gateway.stores.redis_ledger import RedisLedger
 from gateway.stores.redis_link import RedisLink, Scripts, connect
 from policies.shapes import Budget
+from tests.with_redis.accounts import account_of
 from tests.with_redis.conftest import PATIENT_SECONDS
-from tests.with_redis.load import account_of
 from tests.with_redis.server import RedisServer
 
 TEAM = Account("team:red", (Budget(usd=1.0, per="total"),))

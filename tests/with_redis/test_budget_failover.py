@@ -15,18 +15,10 @@ import pytest
 from tests.support.constant_load import ConstantLoad
 from tests.support.live_server import free_port
 from tests.support.waiting import until
-from tests.with_redis.load import (
-    ANSWER_TOKENS,
-    PROMPT,
-    BillingUpstream,
-    Gateway,
-    account_of,
-    billing_upstream,
-    calibrate,
-    most_of,
-    settled,
-    terse_yaml,
-)
+from tests.with_redis.accounts import account_of, settled
+from tests.with_redis.billing import ANSWER_TOKENS, BillingUpstream, billing_upstream, most_of
+from tests.with_redis.gateways import Gateway, terse_yaml
+from tests.with_redis.load import PROMPT, calibrate
 from tests.with_redis.sentinels import Guarded, guarded_redis
 
 COVERED = 60

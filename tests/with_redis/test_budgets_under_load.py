@@ -8,20 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.with_redis.load import (
-    BillingUpstream,
-    Clients,
-    Gateway,
-    Orders,
-    account_of,
-    billing_upstream,
-    calibrate,
-    end_all_leases,
-    fill,
-    gateways,
-    most_of,
-    settled,
-)
+from tests.with_redis.accounts import account_of, end_all_leases, settled
+from tests.with_redis.billing import BillingUpstream, billing_upstream, most_of
+from tests.with_redis.gateways import Gateway, gateways
+from tests.with_redis.load import Clients, Orders, calibrate, fill
 from tests.with_redis.server import RedisServer
 
 COVERED = 20
