@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[Results, dict[st
     scripts = {tokens: script_of(body_of(tokens), KEY, folder) for tokens in (0, 10_000, 100_000)}
     with running_mock(folder) as mock:
         for case in SHORT:
-            figures = load(url_of(MOCK), mock, case.connections, scripts[0], options.seconds)
+            figures = load(url_of(MOCK), worker_of(mock), case.connections, scripts[0], options.seconds)
             results.setdefault(("mock", case), []).append(figures)
         for number in range(options.rounds):
             for system in systems(folder, options.litellm):
@@ -166,7 +166,7 @@ def report(
     """The whole report as Markdown."""
     middle = {key: median(rounds) for key, rounds in results.items()}
     names = ["mock", "bare aiohttp", "bare httpx", "litellm", "terse off", "terse audit", "terse on"]
-    command = "python -m benchmarks.bench_gateway --litellm .../litellm"
+    command = "python -m benchmarks.bench_gateway" + (" --litellm .../litellm" if options.litellm else "")
     command += f" --seconds {options.seconds} --rounds {options.rounds}"
     lines = [
         "# The gateway beside litellm's proxy",

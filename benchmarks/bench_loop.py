@@ -9,8 +9,9 @@ asks to be woken every millisecond (`benchmarks/probed.py`). `late` is the longe
 longest such part less the time in which the loop's thread was ready and the machine had no core for it, as
 the kernel accounts it: what Terse answers for, its own steps and Python's lock. (Reports until 2026-11-25
 judged `busy`, which counts the worker's own threads on the other core while the loop waits for one.) `idle`
-is the same without any request. Upstream is an nginx, and the encoder is another process that answers at
-once. A second client asks for `/health/liveness` meanwhile: what a delay looks like from outside.
+is the same without any request. Each body is sent twice: `again` it is known, as all but the last messages
+of a conversation are. Upstream is an nginx, and the encoder is another process that answers at once. A second
+client asks for `/health/liveness` meanwhile: what a delay looks like from outside.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ BOUND_MS = 5.0
 MEMORY_MIB = 150
 MEGABYTES = (1, 8, 32)
 KINDS_MEGABYTES = (1, 8)
-_FIGURES = ("late", "busy", "held", "pinged")
+_FIRST, _AGAIN = ("late", "busy", "held", "ping"), ("late", "held", "ping")
 YAML = """models: {gpt-4o-mini: {upstream: mock}}
 upstreams: {mock: {base_url: "http://127.0.0.1:9100/v1", api_key: sk-x}}
 compressor: {url: "http://127.0.0.1:4401", deadline_ms: 60000}
@@ -83,7 +84,7 @@ class Lag:
     late: float
     busy: float
     held: float
-    pinged: float
+    ping: float  # the slowest
 
 
 def text_of(size: int) -> str:
@@ -196,10 +197,23 @@ def settings_of(folder: Path, mode: str) -> dict[str, str]:
     }
 
 
-def measure(folder: Path, rounds: int) -> tuple[dict[str, list[Lag]], float, float]:
+Results = dict[str, list[tuple[Lag, Lag | None]]]  # each body's rounds: the first time, and again
+
+
+def measure(folder: Path, rounds: int) -> tuple[Results, float, float]:
     """All cases in all modes; a worker's memory after its start, and after short and long requests."""
-    results: dict[str, list[Lag]] = {}
-    granian = [
+    results: Results = {}
+    for _ in range(rounds):
+        for mode in ("off", "on"):
+            for lag, again in measure_worker(folder, mode):
+                results.setdefault(f"{mode}: {lag.case}", []).append((lag, again))
+                print(mode, lag, again, flush=True)
+    return results, *weigh(folder)
+
+
+def measure_worker(folder: Path, mode: str) -> Iterator[tuple[Lag, Lag | None]]:
+    """All cases of one mode, by a worker that has seen none of them."""
+    command = [
         sys.executable,
         "-m",
         "granian",
@@ -210,27 +224,24 @@ def measure(folder: Path, rounds: int) -> tuple[dict[str, list[Lag]], float, flo
         "--no-ws",
         "--port",
     ]
-    for mode in ("off", "on"):
-        own = settings_of(folder, mode)
-        with (
-            running([*granian, str(COMPRESSOR), "benchmarks.probed:compressor"], COMPRESSOR, folder, **own),
-            running([*granian, str(PORT), "benchmarks.probed:app"], PORT, folder, **own),
-        ):
-            ask("/v1/chat/completions", _body([{"role": "user", "content": "Hello"}]))
-            results[f"{mode}: idle"] = [idle()]
-            all_bodies = [bodies(megabytes) for megabytes in MEGABYTES]
-            if mode == "on":
-                all_bodies += [bodies_of_kinds(megabytes) for megabytes in KINDS_MEGABYTES]
-            for name, body in chain.from_iterable(all_bodies):
-                for _ in range(rounds):
-                    lag = measured(name, body)
-                    results.setdefault(f"{mode}: {name}", []).append(lag)
-                    print(mode, lag, flush=True)
-            if mode == "off":
-                huge = _body([{"role": "user", "content": "a" * (200 * 1024 * 1024)}])
-                results["200 MB, announced"] = [measured("200 MB, announced", huge)]
-                results["200 MB, in chunks"] = [measured("200 MB, in chunks", huge, chunked=True)]
-    return results, *weigh(folder)
+    own = settings_of(folder, mode)
+    with (
+        running(
+            [*command, "--port", str(COMPRESSOR), "benchmarks.probed:compressor"], COMPRESSOR, folder, **own
+        ),
+        running([*command, "--port", str(PORT), "benchmarks.probed:app"], PORT, folder, **own),
+    ):
+        ask("/v1/chat/completions", _body([{"role": "user", "content": "Hello"}]))
+        yield idle(), None
+        all_bodies = [bodies(megabytes) for megabytes in MEGABYTES]
+        if mode == "on":
+            all_bodies += [bodies_of_kinds(megabytes) for megabytes in KINDS_MEGABYTES]
+        for name, body in chain.from_iterable(all_bodies):
+            yield measured(name, body), measured(name, body)
+        if mode == "off":
+            huge = _body([{"role": "user", "content": "a" * (200 * 1024 * 1024)}])
+            yield measured("200 MB, announced", huge), None
+            yield measured("200 MB, in chunks", huge, chunked=True), None
 
 
 def weigh(folder: Path) -> tuple[float, float]:
@@ -256,11 +267,13 @@ def pace() -> float:
     return time.perf_counter() - begun
 
 
-def report(results: dict[str, list[Lag]], fresh: float, used: float, rounds: int) -> str:
+def middle(lags: Sequence[Lag | None], figures: Sequence[str]) -> list[float]:
+    """The medians of these figures; none where nothing was measured."""
+    return [statistics.median(getattr(lag, of) for lag in lags if lag) for of in figures if any(lags)]
+
+
+def report(results: Results, fresh: float, used: float, rounds: int) -> str:
     """The whole report as Markdown."""
-    worst = max(
-        statistics.median(one.held for one in lags) for name, lags in results.items() if "idle" not in name
-    )
     lines = [
         "# What one request does to the others of its worker",
         "",
@@ -270,17 +283,25 @@ def report(results: dict[str, list[Lag]], fresh: float, used: float, rounds: int
         + f" Medians of the rounds ({rounds}), in milliseconds, on a machine that takes {pace():.2f} s for"
         " ten million additions in Python.",
         "",
-        "| mode: body | status | answered in s | late | busy | held | slowest ping |",
-        "|---|---|---|---|---|---|---|",
+        f"| mode: body | status | answered in s | {' | '.join(_FIRST)} | again: in s | {' | '.join(_AGAIN)} |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, lags in results.items():
-        middle = [statistics.median(getattr(one, of) for one in lags) for of in _FIGURES]
-        seconds = statistics.median(one.seconds for one in lags)
-        shown = " | ".join(f"{value:.1f}" for value in middle)
-        lines.append(f"| {name} | {lags[-1].status or '–'} | {seconds:.2f} | {shown} |")
+    worst, above, rows = 0.0, 0, 0
+    for name, pairs in results.items():
+        first, again = [one for one, _ in pairs], [other for _, other in pairs]
+        shown = []
+        for lags, figures in ((first, _FIRST), (again, _AGAIN)):
+            seconds = [f"{value:.2f}" for value in middle(lags, ("seconds",))]
+            figures_shown = [f"{value:.1f}" for value in middle(lags, figures)]
+            shown += [*seconds, *figures_shown] or [""] * (1 + len(figures))
+        lines.append(f"| {name} | {first[-1].status or '–'} | " + " | ".join(shown) + " |")
+        if "idle" not in name:
+            held = max(middle(first, ("held",)) + middle(again, ("held",)))
+            worst, rows, above = max(worst, held), rows + 1, above + (held > BOUND_MS)
     lines += ["", "| target | measured | met |", "|---|---|---|"]
     what = f"counting and parsing hold the loop for at most {BOUND_MS:.0f} ms (held, worst case)"
-    lines.append(f"| {what} | {worst:.1f} ms | {met(BOUND_MS, worst)} |")
+    seen = f"{worst:.1f} ms; {above} of {rows} rows above"
+    lines.append(f"| {what} | {seen} | {met(BOUND_MS, worst)} |")
     what = f"a worker without an encoder takes less than {MEMORY_MIB} MiB"
     seen = f"{fresh:.0f} after its first request, {used:.0f} after a hundred prompts of 10,000 tokens"
     lines.append(f"| {what} | {seen} | {met(MEMORY_MIB, max(fresh, used))} |")

@@ -142,7 +142,7 @@ _BEGINNING, _PLACES = 64, 32
 _LONG = 16 * 1024  # characters of a text whose place is guessed, and
 _MOST_BYTES = 6  # of an ASCII letter
 _GO_SIGNS = "<>&"  # which Go escapes and others do not
-_KEPT, _KEPT_BYTES = 64 * 1024, 2 * 1024 * 1024  # of one whose written form is kept; bytes of all of them
+_KEPT, _KEPT_BYTES = 64 * 1024, 4 * 1024 * 1024  # of one whose written form is kept; bytes of all of them
 _STEM = secrets.token_hex(16)  # no client can have written it
 _WRITERS: tuple[Callable[[str], bytes], ...] = (_as_utf8, _as_ascii, _as_go)
 

@@ -81,7 +81,14 @@ def test_strings_full_of_escaped_quotes(letters: list[str], piece: int) -> None:
         assert load_json(body) == orjson.loads(body)
         spans = list(large_json.strings_and_brackets(body))
         quoted = [body[start:end] for start, end in spans if body[start : start + 1] == b'"']
-        assert quoted == [b'"text"', orjson.dumps("".join(letters)), b'"next"', b'"\\""', b'"last"', b'"\\\\"']
+        assert quoted == [
+            b'"text"',
+            orjson.dumps("".join(letters)),
+            b'"next"',
+            b'"\\""',
+            b'"last"',
+            b'"\\\\"',
+        ]
         with pytest.raises(ValueError, match="does not end"):
             list(large_json.strings_and_brackets(body[: spans[2][1] - 1]))
 
