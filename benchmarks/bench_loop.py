@@ -213,23 +213,10 @@ def measure(folder: Path, rounds: int) -> tuple[Results, float, float]:
 
 def measure_worker(folder: Path, mode: str) -> Iterator[tuple[Lag, Lag | None]]:
     """All cases of one mode, by a worker that has seen none of them."""
-    command = [
-        sys.executable,
-        "-m",
-        "granian",
-        "--interface",
-        "asgi",
-        "--loop",
-        "uvloop",
-        "--no-ws",
-        "--port",
-    ]
     own = settings_of(folder, mode)
     with (
-        running(
-            [*command, "--port", str(COMPRESSOR), "benchmarks.probed:compressor"], COMPRESSOR, folder, **own
-        ),
-        running([*command, "--port", str(PORT), "benchmarks.probed:app"], PORT, folder, **own),
+        running(serving("compressor", COMPRESSOR), COMPRESSOR, folder, **own),
+        running(serving("app", PORT), PORT, folder, **own),
     ):
         ask("/v1/chat/completions", _body([{"role": "user", "content": "Hello"}]))
         yield idle(), None
@@ -242,6 +229,12 @@ def measure_worker(folder: Path, mode: str) -> Iterator[tuple[Lag, Lag | None]]:
             huge = _body([{"role": "user", "content": "a" * (200 * 1024 * 1024)}])
             yield measured("200 MB, announced", huge), None
             yield measured("200 MB, in chunks", huge, chunked=True), None
+
+
+def serving(application: str, port: int) -> list[str]:
+    """The command of a server of one of the probed applications."""
+    granian = [sys.executable, "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws"]
+    return [*granian, "--port", str(port), f"benchmarks.probed:{application}"]
 
 
 def weigh(folder: Path) -> tuple[float, float]:
@@ -283,8 +276,8 @@ def report(results: Results, fresh: float, used: float, rounds: int) -> str:
         + f" Medians of the rounds ({rounds}), in milliseconds, on a machine that takes {pace():.2f} s for"
         " ten million additions in Python.",
         "",
-        f"| mode: body | status | answered in s | {' | '.join(_FIRST)} | again: in s | {' | '.join(_AGAIN)} |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| mode: body | status | answered in s | {' | '.join(_FIRST)} | again in s | {' | '.join(_AGAIN)} |",
+        "|---" * 11 + "|",
     ]
     worst, above, rows = 0.0, 0, 0
     for name, pairs in results.items():

@@ -30,8 +30,8 @@ def find_damage(
     """What is wrong with the shortened body, as a skip reason, or "" when nothing is.
 
     Everything but the strings at `changes` is equal, ids of tool calls among it; a changed string is the one
-    that was meant, is not empty, and is still JSON with the same keys where it was JSON. `passes` may know that
-    of a text and its shortened form.
+    that was meant, is not empty, and is still JSON with the same keys where it was JSON. `passes` may know
+    that of a text and its shortened form.
     """
     try:
         sent = orjson.loads(body) if read is None else read  # what the body reads as, if somebody has read it

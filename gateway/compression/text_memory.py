@@ -140,7 +140,7 @@ class TextMemory:
         return form.text
 
     def passes(self, text: str, shortened: str, check: Check) -> bool:
-        """The check's answer; a pair that has passed it is not looked at again as long as it is remembered."""
+        """The check's answer. A pair that has passed it is not looked at again while that is remembered."""
         known = self._find(self._name_of(text), text) if len(text) >= LONG_CHARACTERS else None
         form = next((one for one in known.shortened if one.text is shortened), None) if known else None
         if form is not None:
