@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_M_ARENA_MAX, _M_MXFAST = -8, 1  # mallopt(3)
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = 1, -1, -3, -8  # mallopt(3)
 # Each thread gets an arena of its own by default, up to eight a core, and each keeps what its peak needed.
 # One is enough where Python's lock is the limit (5 MiB less than two); an encoder's threads run side by side.
 _ARENAS, _WITH_ENCODER = 1, 2
+# Bytes from which on a block has pages of its own. By default glibc raises this to 32 MiB as such blocks come
+# and go; then they grow by being copied under the lock that every thread allocates by (numpy's sort of five
+# million words: 5 ms), and what is free at the end of the heap goes back in one call (4 ms under Python's lock).
+_OWN_PAGES = _FREE_AT_END = 1024 * 1024
 
 
 def limit_arenas(*, encoder: bool) -> None:
@@ -18,6 +22,8 @@ def limit_arenas(*, encoder: bool) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _WITH_ENCODER if encoder else _ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES)
+        mallopt(_M_TRIM_THRESHOLD, _FREE_AT_END)
         # Small blocks that are freed are put together at once, not some hundred thousand of them in one later
         # call that holds Python's lock for 25 ms.
         mallopt(_M_MXFAST, 0)

@@ -50,15 +50,17 @@ class Conversation:
 
     preamble: tuple[Slot, ...]
     fixed: Mapping[str, Any]
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
 
 
 def read_conversation(request: ParsedRequest) -> Conversation:
     """The messages of a request; whatever is not understood has no strings, and so stays as it is."""
     raw = request.raw
     fixed = {name: raw[name] for name in _PREAMBLE if raw.get(name) is not None}
-    messages = tuple(_READERS[request.surface](raw)) if request.surface in _READERS else ()
-    return Conversation(tuple(_preamble(raw)), fixed, _protect_prefill(messages))
+    messages = list(_READERS[request.surface](raw)) if request.surface in _READERS else []
+    if messages and messages[-1].role == "assistant":
+        messages[-1] = _prefill(messages[-1])
+    return Conversation(tuple(_preamble(raw)), fixed, messages)
 
 
 def _preamble(raw: Mapping[str, Any]) -> Iterator[Slot]:
@@ -72,17 +74,14 @@ def _preamble(raw: Mapping[str, Any]) -> Iterator[Slot]:
                 yield Slot((name, index, "text"), text, "system", "cache-control" if marked else "")
 
 
-def _protect_prefill(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def _prefill(last: Message) -> Message:
     """A last message by the assistant is the beginning of the answer: the model must go on from its exact
     words.
     """
-    if not messages or messages[-1].role != "assistant":
-        return messages
-    last = messages[-1]
     slots = tuple(
         Slot(slot.path, slot.text, slot.role, slot.protected or "prefill", slot.tool) for slot in last.slots
     )
-    return (*messages[:-1], Message(last.role, slots, last.node, last.begins_turn))
+    return Message(last.role, slots, last.node, last.begins_turn)
 
 
 def _texts(parts: Sequence[Any]) -> Iterator[tuple[int, str]]:

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from compressor.text.pieces import join_bytes, join_pieces
+from compressor.text.searching import place_of
 from gateway.releasing import LARGE
 
 LARGE_BYTES = LARGE
@@ -89,7 +90,10 @@ def strings_and_brackets(body: bytes) -> Iterator[tuple[int, int]]:
 def _end_of_string(body: bytes, start: int) -> int:
     at = start + 1
     for _ in range(_FEW_ESCAPED):
-        quote = first = body.find(b'"', at)
+        quote = body.find(b'"', at, at + _TEXT_BYTES)
+        if quote < 0:
+            quote = place_of(body, b'"', at + _TEXT_BYTES)
+        first = quote
         if quote < 0:
             raise ValueError("a string does not end")
         while body[first - 1] == _BACKSLASH:

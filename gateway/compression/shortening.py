@@ -271,7 +271,9 @@ class Shortener:
         """Tokens of a conversation up to and with message `end`, or of all of it."""
         messages = conversation.messages if end is None else conversation.messages[: end + 1]
         texts = [slot.text for message in messages for slot in message.slots]
-        counts = job.counts.count_now([*texts, _fixed_text(conversation)], job.counter)
+        texts.append(_fixed_text(conversation))
+        counts = job.counts.count_now(texts, job.counter)
+        keep(texts, counts)
         return sum(counts) + _MESSAGE_TOKENS * len(messages)
 
 

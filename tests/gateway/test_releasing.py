@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,3 +172,26 @@ def test_memory_is_given_back_in_pieces_unless_somebody_else_holds_it(
     assert max(size for _, size in given) <= 2 * 1024 * 1024
     least, most = min(place for place, _ in given), max(place + size for place, size in given)
     assert address < least and most < address + 100 + 2 * 3_000_000
+
+
+def test_long_lists_and_mappings_are_emptied_in_pieces_unless_somebody_else_holds_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    emptied: list[int] = []
+    empty = releasing._empty
+
+    def watched(value: list[Any] | dict[Any, Any]) -> None:
+        empty(value)
+        emptied.append(len(value))
+
+    monkeypatch.setattr(releasing, "_empty", watched)
+    listed, named = [str(n) for n in range(3_000)], {n: str(n) for n in range(3_000)}
+    with large_request():
+        keep(listed, named)
+    until(lambda: releasing._collections._running == 0)
+    assert (len(listed), len(named), emptied) == (3_000, 3_000, [])
+    with large_request():
+        keep(listed, named)
+        del listed, named
+    until(lambda: releasing._collections._running == 0)
+    assert emptied == [500, 500]
