@@ -12,8 +12,8 @@ _ARENAS, _WITH_ENCODER = 1, 2
 # Bytes from which on a block has pages of its own. By default glibc raises this to 32 MiB as such blocks come
 # and go; then they grow by being copied under the lock that every thread allocates by (numpy's sort of five
 # million words: 5 ms), and what is free at the end of the heap, up to 64 MiB, goes back in one call (4 ms
-# under Python's lock). orjson takes twelve times the bytes of a body: with fresh pages each time one of 500 KB
-# would cost a twelfth more CPU, the largest that it reads at once.
+# under Python's lock). orjson takes twelve times the bytes of a body: with fresh pages each time one of 500
+# KB, about the largest that it reads at once, would cost a twelfth more CPU.
 _OWN_PAGES, _FREE_AT_END = 8 * 1024 * 1024, 16 * 1024 * 1024
 
 

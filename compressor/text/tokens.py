@@ -54,8 +54,8 @@ _PATTERNS = {  # as tiktoken_ext.openai_public has them; there they sit in funct
         ]
     ),
 }
-# Handing a shorter piece to a thread costs more than encoding it: 40,000 texts of 260 characters take 0.7 s on
-# one thread and 1.8 to 2.4 on several of sixteen cores; pieces of 2,600 are twice as fast on four.
+# Handing a shorter piece to a thread costs more than encoding it: 40,000 texts of 260 characters take 0.7 s
+# on one thread and 1.8 to 2.4 on several of sixteen cores; pieces of 2,600 are twice as fast on four.
 _WORTH_A_THREAD = 2_000
 # One core stays with the event loop of a gateway: threads on all of them have it wait for its turn.
 _THREADS = max(1, min(8, (os.cpu_count() or 1) - 1))

@@ -211,7 +211,7 @@ def test_threads_that_count_tokens_give_way_as_their_caller_does(monkeypatch: py
     monkeypatch.setattr("compressor.text.tokens._THREADS", 2)
     gave: set[str] = set()
     counter = counter_for("o200k_base")
-    texts = [f"{n} " + "and so on, " * 40 for n in range(600)]  # more than one thread is worth
+    texts = [f"{n} " + "and so on, " * 400 for n in range(60)]  # more than one thread is worth
     with giving_way(lambda: gave.add(threading.current_thread().name)):
         counts = counter.count_many(texts)
     assert counts == [counter.count(text) for text in texts]
@@ -219,6 +219,18 @@ def test_threads_that_count_tokens_give_way_as_their_caller_does(monkeypatch: py
     gave.clear()
     counter.count_many(texts)
     assert not gave
+
+
+def test_short_texts_are_counted_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressor.text.tokens._THREADS", 2)
+    counter = counter_for("o200k_base")
+    short = [f"{n} " + "and so on, " * 40 for n in range(600)]
+    counts = [counter.count(text) for text in short]
+    with monkeypatch.context() as patch:
+        patch.setattr("compressor.text.tokens.ThreadPoolExecutor", None)  # handing over costs more
+        assert counter.count_many(short) == counts
+    long = [f"{n} " + "and so on, " * 400 for n in range(60)]
+    assert counter.count_many([*short, *long, *short]) == [*counts, *map(counter.count, long), *counts]
 
 
 async def test_giving_way_lasts_for_a_whole_round_of_the_event_loop() -> None:
