@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from compressor.text.searching import place_of
+from compressor.turns import give_way
 
 LONG = 64 * 1024  # characters that the decoder takes at once: some 0.2 ms
 # Long containers inside of long ones; those that lie deeper are read in one step, so that a text of nothing
@@ -46,6 +47,7 @@ def find_strings(text: str) -> Iterator[tuple[int, int]]:
     """Where strings begin and end, quotes included. One that is never closed is none."""
     start = place_of(text, '"')
     while start >= 0 and (last := _closing_quote(text, start + 1)) >= 0:
+        give_way()
         yield start, last + 1
         start = place_of(text, '"', last + 1)
 
@@ -61,6 +63,7 @@ def begin_of_string(text: str, start: int, end: int) -> str:
 
 def _closing_quote(text: str, at: int) -> int:
     while at < len(text):
+        give_way()
         found = _INSIDE.match(text, at, at + LONG)
         end = at if found is None else found.end()
         if end < at + LONG and text[end : end + 1] == '"':
@@ -89,6 +92,7 @@ class JsonReader:
             return self._end_at_once(start)
         text, open_ones, at = self._text, "", start  # `open_ones`: the signs that close what was entered
         while True:
+            give_way()
             end = self._end_of_short(at)
             if end < 0 and text[at] in _CLOSER and len(open_ones) < _DEEPEST:
                 open_ones += _CLOSER[text[at]]
@@ -114,6 +118,7 @@ class JsonReader:
         """Where the next value begins that has to be looked at by itself; at `at` begins the next item."""
         text = self._text
         while at >= self._alone_until and len(text) - at > LONG:
+            give_way()
             # If what lies between brackets and ends before some comma is a document, so many items are read.
             comma = text.rfind(",", at, at + LONG)
             try:
@@ -176,6 +181,7 @@ class JsonReader:
         if last < 0:
             raise NotJson(start)
         while True:
+            give_way()
             cut = last if last - at <= LONG else _before_escape(text, at, at + LONG)
             try:
                 _DECODER.raw_decode(f'"{text[at:cut]}"')

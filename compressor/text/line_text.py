@@ -15,7 +15,7 @@ from compressor.text.pieces import join_pieces
 from compressor.text.searching import has_match, is_blank, lines_of, same_items
 from compressor.text.tallies import edges_of, numbers_of, true_at
 from compressor.text.words import Words
-from compressor.turns import forget
+from compressor.turns import forget, in_turns
 
 Marks: TypeAlias = NDArray[np.bool_]  # one a line
 
@@ -201,7 +201,7 @@ def trouble_lines(lines: Sequence[str]) -> Marks:
     kept = np.zeros(len(lines), bool)
     seen: dict[str, int] = {}
     size = kept_size = 0
-    for index, line in enumerate(lines):
+    for index, line in enumerate(in_turns(lines)):
         size += len(line)
         if tells_trouble(line):
             form = _form_of(line)
@@ -218,7 +218,7 @@ def outline_lines(lines: Sequence[str]) -> Marks:
     numbered = 2 * sum(_NUMBERED.match(line) is not None for line in lines) > len(lines)
     declared = (
         _DECLARES.match(line) is not None or (numbered and not _NUMBERED.match(line) and tells_trouble(line))
-        for line in lines
+        for line in in_turns(lines)
     )
     kept = np.fromiter(declared, bool, len(lines))
     kept[[0, -1]] = True
@@ -227,7 +227,7 @@ def outline_lines(lines: Sequence[str]) -> Marks:
 
 def changed_lines(lines: Sequence[str]) -> Marks:
     """The lines of a diff that are not mere context: headers, hunks, and what was added or removed."""
-    return np.fromiter((_CHANGED.match(line) is not None for line in lines), bool, len(lines))
+    return np.fromiter((_CHANGED.match(line) is not None for line in in_turns(lines)), bool, len(lines))
 
 
 def check_diff(original: str, shortened: str) -> str:

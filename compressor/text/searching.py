@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import AnyStr
 
 from compressor.text.pieces import part_of
+from compressor.turns import give_way
 
 _STEP = 256 * 1024  # characters that are compared or looked for in one step
 _SCAN = 32 * 1024  # characters that a pattern is tried at in one step: half a millisecond
@@ -102,6 +103,7 @@ def find_short(pattern: re.Pattern[str], text: str, longest: int, start: int = 0
     """
     at = start
     while at < len(text):
+        give_way()
         further, seen = at + _SCAN, at + _SCAN + longest
         for found in pattern.finditer(text, at, seen):
             # What is found near the end of what is seen may look different with what follows.

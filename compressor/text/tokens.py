@@ -102,7 +102,7 @@ class TiktokenCounter:
             return [self.count(text) for text in in_turns(texts)]
         pieces: list[str] = []
         owner: list[int] = []
-        for index, text in enumerate(texts):
+        for index, text in enumerate(in_turns(texts)):
             parts = _pieces(text)
             pieces += parts
             owner += [index] * len(parts)

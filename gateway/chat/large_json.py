@@ -18,6 +18,7 @@ import orjson
 
 from compressor.text.pieces import join_bytes, join_pieces
 from compressor.text.searching import place_of
+from compressor.turns import give_way, in_turns
 from gateway.releasing import LARGE
 
 LARGE_BYTES = LARGE
@@ -68,7 +69,7 @@ def _load_in_pieces(body: bytes) -> Any:
             raise ValueError("a key comes twice")
         elements = value[found.key]
         bounds = [found.start, *found.cuts, found.end]
-        for start, end in pairwise(bounds):
+        for start, end in in_turns(pairwise(bounds)):
             piece = orjson.loads(b"[" + short[start + 1 : end] + b"]")
             if not piece:
                 raise ValueError("a comma with nothing behind it")
@@ -80,6 +81,7 @@ def strings_and_brackets(body: bytes) -> Iterator[tuple[int, int]]:
     """Start and end of each string, quotes included, and of each bracket."""
     position = 0
     while (found := _SIGNS.search(body, position)) is not None:
+        give_way()
         start = found.start()
         position = start + 1
         if body[start] == _QUOTE:
@@ -107,6 +109,7 @@ def _end_of_string(body: bytes, start: int) -> int:
 def _end_of_escaped(body: bytes, at: int) -> int:
     """Where a string ends of which the rest begins here."""
     while at < len(body):
+        give_way()
         piece = body[at : at + _PIECE_BYTES]
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # an escape goes on behind it
             piece = piece[:-1]

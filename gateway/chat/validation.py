@@ -10,11 +10,13 @@ import orjson
 from compressor.text.json_reading import LONG, is_document
 from compressor.text.json_text import check_json
 from compressor.text.searching import begin_of, is_blank
+from compressor.turns import in_turns
 from gateway.chat.conversation import LEFT_OUT, Path
 from gateway.chat.rebuild import string_at
 from gateway.releasing import keep
 from gateway.shapes import ParsedRequest
 
+_MANY = 500  # elements: then others get their turn between them
 # (a text, its shortened form, a check of both) -> whether they pass it
 Passes = Callable[[str, str, Callable[[str, str], bool]], bool]
 
@@ -126,7 +128,7 @@ def _difference(old: Any, new: Any, path: Path, changes: Mapping[Path, str]) -> 
             below.setdefault(changed[len(path)], {})[changed] = text
     keep(below)
     steps: Any = old if isinstance(old, dict) else range(len(old))
-    for step in steps:
+    for step in in_turns(steps) if len(steps) > _MANY else steps:
         difference = _difference(old[step], new[step], (*path, step), below.get(step, {}))
         if difference:
             return difference

@@ -300,7 +300,7 @@ def _choose_forms(  # noqa: PLR0913 - all that the choice depends on
     parts = measured.by_message()
     keep(parts)
     forms = {}
-    for index in indices:
+    for index in in_turns(indices):
         old = index in ageing.messages
         form = make_form(conversation.messages[index], parts.get(index, []), chosen, aged=old)
         # One decision a message: what was looked at and left whole is not looked at again.
@@ -332,7 +332,7 @@ def _joined(*forms: Mapping[int, Form]) -> dict[int, Form]:
     """The forms of all messages; the later ones count."""
     joined: dict[int, Form] = {}
     for some in forms:
-        for index, form in some.items():  # one by one: |= is one step
+        for index, form in in_turns(some.items()):  # one by one: |= is one step
             joined[index] = form
         keep(some)
     return joined
@@ -341,4 +341,4 @@ def _joined(*forms: Mapping[int, Form]) -> dict[int, Form]:
 def _whole_forms(conversation: Conversation, indices: Sequence[int], measured: Measured) -> dict[int, Form]:
     parts = measured.by_message()
     keep(parts)
-    return {i: make_form(conversation.messages[i], parts.get(i, []), {}) for i in indices}
+    return {i: make_form(conversation.messages[i], parts.get(i, []), {}) for i in in_turns(indices)}

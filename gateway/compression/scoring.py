@@ -276,8 +276,8 @@ def _sorted_out(
 ) -> tuple[dict[str, Scores | None], dict[str, str]]:
     """What is known under each key, and the texts of those of which nothing is."""
     keep(keys, cached)
-    known = {key: scores for key, scores in zip(keys, cached, strict=True)}  # item by item, not in one step
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+    known = {key: scores for key, scores in in_turns(zip(keys, cached, strict=True))}
+    missing = {key: text for key, text in in_turns(zip(keys, texts, strict=True)) if known[key] is None}
     keep(missing)
     return known, missing
 
@@ -286,10 +286,10 @@ def _scored(keys: Sequence[str], known: dict[str, Scores | None], fresh: Mapping
     """All scores together. `fresh` has those that were missing."""
     keep(fresh)
     state: CacheState = "miss" if len(fresh) == len(known) else "partial"
-    for key, result in fresh.items():  # one by one: |= is one step
+    for key, result in in_turns(fresh.items()):  # one by one: |= is one step
         known[key] = result.values
     timings = [result.timings for result in fresh.values()]
-    scores = [known[key] for key in keys]
+    scores = [known[key] for key in in_turns(keys)]
     keep(known, scores)
     return Scored(
         scores,  # type: ignore[arg-type]  # all there now

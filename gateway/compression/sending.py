@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
+from compressor.turns import in_turns
 from gateway.chat.conversation import Path
 from gateway.chat.rebuild import rebuild
 from gateway.chat.validation import find_damage
@@ -82,7 +83,7 @@ def _build(job: Job, past: Past, forms: Mapping[int, Form]) -> tuple[bytes, str]
     changes: dict[Path, str] = {}
     aged: set[Path] = set()
     try:
-        for index, form in forms.items():
+        for index, form in in_turns(forms.items()):
             if form.cuts:
                 changed = form.changes(past.conversation.messages[index], job.memory)
                 changes |= changed
@@ -110,8 +111,9 @@ def _differ(winners: Mapping[int, Form], ours: Mapping[int, Form]) -> bool:
 
 
 def _totals(past: Past, outcome: Outcome) -> tuple[int, int]:
-    before = past.fixed_tokens + sum(form.tokens_before for form in outcome.forms.values())
-    return before, past.fixed_tokens + sum(form.tokens_after for form in outcome.forms.values())
+    forms = outcome.forms.values()
+    before = past.fixed_tokens + sum(form.tokens_before for form in in_turns(forms))
+    return before, past.fixed_tokens + sum(form.tokens_after for form in in_turns(forms))
 
 
 def _account(job: Job, past: Past, outcome: Outcome, body: bytes, now: float) -> Compressed:
@@ -185,7 +187,7 @@ def _prefix(past: Past, outcome: Outcome, sent: Sequence[int]) -> tuple[int, int
     unless it is shortened now.
     """
     same, broken = (past.fixed_tokens, 0) if sent else (0, 0)
-    for index in sent:
+    for index in in_turns(sent):
         form = outcome.forms[index]
         earlier = past.history.forms.get(index)
         changed = bool(form.cuts) and (earlier is None or form.cuts != earlier.cuts)

@@ -15,6 +15,7 @@ import orjson
 
 from compressor.engine.protocol import ScoringEngine
 from compressor.text.tokens import has_encoding
+from compressor.turns import in_turns
 from gateway.access.estimates import affordable_input
 from gateway.accounting.token_ratios import TokenRatios
 from gateway.chat.conversation import Conversation, read_conversation
@@ -270,7 +271,7 @@ class Shortener:
     def _count(self, conversation: Conversation, end: int | None, job: Job) -> int:
         """Tokens of a conversation up to and with message `end`, or of all of it."""
         messages = conversation.messages if end is None else conversation.messages[: end + 1]
-        texts = [slot.text for message in messages for slot in message.slots]
+        texts = [slot.text for message in in_turns(messages) for slot in message.slots]
         texts.append(_fixed_text(conversation))
         counts = job.counts.count_now(texts, job.counter)
         keep(texts, counts)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from compressor.text.tokens import TokenCounter, counter_for
+from compressor.turns import in_turns
 from gateway.compression.text_memory import LONG_CHARACTERS, Remembered, TextMemory
 from gateway.turns import on_thread
 
@@ -77,7 +78,7 @@ class TokenCounts:
     def _count(self, texts: Sequence[str], counter: TokenCounter) -> list[int]:
         counts: list[int | None] = []
         unknown: list[tuple[int, _Key, Remembered]] = []
-        for text in texts:
+        for text in in_turns(texts):
             known = self._memory.of(text) if text else _NOTHING
             key = (self._team, known.digest, counter.name)
             count = 0 if not text else known.counts.get(counter.name) or self._memo.get(key)
@@ -88,7 +89,7 @@ class TokenCounts:
             counts.append(count)
         if unknown:
             fresh = counter.count_many([texts[index] for index, _, _ in unknown])
-            for (index, key, known), count in zip(unknown, fresh, strict=True):
+            for (index, key, known), count in in_turns(zip(unknown, fresh, strict=True)):
                 counts[index] = self._memo[key] = known.counts[counter.name] = count
             while len(self._memo) > self._entries:
                 self._memo.popitem(last=False)
