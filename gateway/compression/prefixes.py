@@ -356,7 +356,7 @@ class PrefixStore:
 
 async def _decoded(stored: Mapping[str, bytes]) -> dict[str, Form]:
     """The forms in what is stored, without what is none."""
-    long = any(len(data) > _LONG_BYTES for data in stored.values())
+    long = len(stored) > _FIXED_AT_ONCE or any(len(data) > _LONG_BYTES for data in stored.values())
     return await at_work(long, _forms_in, stored)
 
 
