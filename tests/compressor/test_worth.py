@@ -56,6 +56,7 @@ def test_mentions_are_the_same_some_words_at_a_time(at_once: int, parts: list[st
     expected = mentions_before(words, particles)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worth, "_AT_ONCE", at_once)
+        patch.setattr(worth, "_SORTED", at_once)
         assert np.array_equal(mentions_before(words, particles), expected)
 
 
