@@ -133,7 +133,7 @@ def keep(*values: Any) -> None:
     for value in values:
         if isinstance(value, str | bytes | np.ndarray):
             portions += [[value]] if _is_large(value) else []
-        elif len(value) > _PORTION:
+        elif len(value) > _PORTION and not isinstance(value, range):  # which holds nothing
             parts = (list(value), list(value.values())) if isinstance(value, Mapping) else (value,)
             for part in parts:
                 portions += [list(part[start : start + _PORTION]) for start in range(0, len(part), _PORTION)]

@@ -66,7 +66,7 @@ def test_only_the_inside_of_large_requests_is_kept() -> None:
 
 def test_few_elements_and_short_texts_are_not_worth_it() -> None:
     with large_request():
-        keep([Thing()] * 500, "a" * 1000, {1: 2})
+        keep([Thing()] * 500, "a" * 1000, {1: 2}, range(5000))
         assert releasing._portions.get() == []
         keep("a" * 1024 * 1024, [1] * 501)
         assert [len(portion) for portion in releasing._portions.get() or []] == [1, 500, 1, 1]
