@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.processes import children_of
+
 
 @contextmanager
 def running(command: Sequence[str], port: int, folder: Path, **environ: str) -> Iterator[int]:
@@ -52,12 +54,6 @@ def worker_of(pid: int) -> int:
 def family_of(pid: int) -> list[int]:
     """A process and all that it started."""
     return [pid, *(one for child in children_of(pid) for one in family_of(child))]
-
-
-def children_of(pid: int) -> list[int]:
-    """Processes that this one started and that are still there."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
 
 
 def cpu_seconds(pid: int) -> float:

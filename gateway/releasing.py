@@ -147,10 +147,8 @@ def keep_json(value: Any) -> None:
     waiting = [value]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, str):
-            keep(node)
-        else:
-            keep(node)
+        keep(node)
+        if not isinstance(node, str):
             inner = node.values() if isinstance(node, dict) else in_turns(node)
             waiting += [each for each in inner if isinstance(each, dict | list) or _is_large(each)]
 

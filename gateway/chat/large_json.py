@@ -93,11 +93,11 @@ def _end_of_string(body: bytes, start: int) -> int:
     at = start + 1
     for _ in range(_FEW_ESCAPED):
         quote = body.find(b'"', at, at + _TEXT_BYTES)
-        if quote < 0:
+        if quote < 0:  # `place_of` alone would do, and take a quarter longer to read thousands of messages
             quote = place_of(body, b'"', at + _TEXT_BYTES)
-        first = quote
         if quote < 0:
             raise ValueError("a string does not end")
+        first = quote
         while body[first - 1] == _BACKSLASH:
             first -= 1
         at = quote + 1

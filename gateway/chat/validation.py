@@ -17,8 +17,8 @@ from gateway.releasing import keep
 from gateway.shapes import ParsedRequest
 
 _MANY = 500  # elements: then others get their turn between them
-# (a text, its shortened form, a check of both) -> whether they pass it
-Passes = Callable[[str, str, Callable[[str, str], bool]], bool]
+Check = Callable[[str, str], bool]  # whether a text and its shortened form, looked at as wholes, go together
+Passes = Callable[[str, str, Check], bool]  # the same, for one that need not look
 
 
 def find_damage(

@@ -10,13 +10,13 @@ import hashlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from compressor.text.searching import are_same
+from gateway.chat.validation import Check
 from gateway.compression.bounds import Bounds, size_of, slices_of
 
-Check = Callable[[str, str], bool]  # looks at the whole of a text and its shortened form
 _Name = tuple[bytes, int, str]  # team, length, sample
 
 # Shorter texts are hashed in a microsecond or two; keeping them would only push longer ones out.
@@ -141,14 +141,14 @@ class TextMemory:
 
     def passes(self, text: str, shortened: str, check: Check) -> bool:
         """The check's answer. A pair that has passed it is not looked at again while that is remembered."""
-        known = self._find(self._name_of(text), text) if len(text) >= LONG_CHARACTERS else None
+        if len(text) < LONG_CHARACTERS:
+            return check(text, shortened)
+        known = self._find(self._name_of(text), text)
         form = next((one for one in known.shortened if one.text is shortened), None) if known else None
         if form is not None:
             if form.passed is not check and check(text, shortened):
                 form.passed = check
             return form.passed is check
-        if len(text) < LONG_CHARACTERS:
-            return check(text, shortened)
         name = (self._team, digest_of(text), digest_of(shortened), check.__qualname__)
         if name not in self._shelf.passed:
             if not check(text, shortened):

@@ -27,6 +27,7 @@ from gateway.compression import remote_engine
 from gateway.compression.compressor_server import create_compressor_app
 from gateway.compression.remote_engine import RemoteEngine
 from tests.support.live_server import free_port, live_server
+from tests.support.processes import children_of
 from tests.support.tiny_encoder import TEXTS, tiny_encoder
 
 
@@ -246,7 +247,7 @@ async def test_the_real_process_is_killed_and_comes_back(tmp_path: Path) -> None
             assert scores.fingerprint == expected.fingerprint == engine.fingerprint
             long = asyncio.create_task(engine.score(text * 1000))
             await asyncio.sleep(0.3)
-            for child in children(process.pid):
+            for child in children_of(process.pid):
                 os.kill(child, signal.SIGKILL)
             # A new worker that is there within two seconds takes the text over; otherwise the caller is told.
             (outcome,) = await asyncio.gather(long, return_exceptions=True)
@@ -254,18 +255,6 @@ async def test_the_real_process_is_killed_and_comes_back(tmp_path: Path) -> None
             await until(lambda: engine.health().ready)
             assert np.array_equal((await engine.score(text)).values, expected.values)
     assert process.returncode == 0
-
-
-def children(parent: int) -> list[int]:
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == parent:
-            found.append(int(status.parent.name))
-    return found
 
 
 def test_the_command_refuses_what_it_cannot_load(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from tests.support.live_server import free_port
+from tests.support.processes import children_of
 from tests.with_redis.billing import INPUT_PRICE, OUTPUT_PRICE
 
 ROOT = Path(__file__).parents[2]
@@ -110,9 +111,3 @@ class Gateway:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
-
-
-def children_of(pid: int) -> list[int]:
-    """Processes whose parent is this one (Linux)."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(word) for word in found.stdout.split()]
